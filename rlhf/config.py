@@ -1,0 +1,141 @@
+"""The recipe's schema: frozen, every key checked, every field explained.
+
+A table with `type` names a part (algorithm, data, reward, engine, ...). Its other keys belong to that part's own
+config class, which the part registered; `rlhf.recipe` checks them once plugins are loaded, before any model is.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class PartConfig(BaseModel):
+    """Base of every section and of every part's own options: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Part(BaseModel):
+    """A part by its registered name; the other keys are its options."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class NewTokenizerConfig(PartConfig):
+    """A tokenizer trained on the stage's own texts."""
+
+    type: Literal["words", "bpe", "bytes"] = "bpe"
+    """`words`: one token a word, for small closed vocabularies; `bpe`: byte-level BPE; `bytes`: no merges."""
+    vocab_size: int = Field(default=1024, ge=16)
+    """Upper bound; a small corpus may need fewer."""
+
+
+class NewModelConfig(PartConfig):
+    """A fresh decoder (Llama architecture) with random weights."""
+
+    hidden_size: int = Field(default=128, ge=8)
+    num_layers: int = Field(default=4, ge=1)
+    num_heads: int = Field(default=4, ge=1)
+    num_kv_heads: int | None = Field(default=None, ge=1)
+    mlp_size: int | None = Field(default=None, ge=8)
+    """Width of the MLP; 8/3 of `hidden_size`, rounded up to a multiple of 32, where absent."""
+    context: int = Field(default=256, ge=8)
+    """Longest sequence in tokens."""
+    tie_embeddings: bool = True
+    tokenizer: NewTokenizerConfig = NewTokenizerConfig()
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> NewModelConfig:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        if self.num_kv_heads and self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
+        return self
+
+
+class LoraConfig(PartConfig):
+    """Low-rank adapters (peft) instead of full fine-tuning; the reference is then the policy with its adapter off."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+
+
+class ModelConfig(PartConfig):
+    """Which weights a role starts from."""
+
+    path: str | None = None
+    """A folder, a hub name, or `stage:NAME` for what an earlier stage made."""
+    revision: str | None = None
+    """Hub revision; pin a commit hash for reproducible runs."""
+    new: NewModelConfig | None = None
+    """A fresh model instead of `path`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass: `auto` is float32 on CPU and bfloat16 on GPU. Trained weights stay float32."""
+    max_length: int | None = Field(default=None, ge=8)
+    """Longest sequence used, in tokens; the model's own context where absent."""
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    gradient_checkpointing: bool = False
+    lora: LoraConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """`model: PATH` and `model: new`."""
+        if value == "new":
+            return {"new": {}}
+        return {"path": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelConfig:
+        if (self.path is None) == (self.new is None):
+            raise ValueError("give either `path` (a folder, a hub name or stage:NAME) or `new` (a fresh model)")
+        return self
+
+
+class OptimizerConfig(PartConfig):
+    """AdamW with a warm-up and a schedule over the run's optimizer steps."""
+
+    lr: float = Field(default=1e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global norm."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the steps over which the rate rises from zero."""
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
+    """Where `linear` and `cosine` end, as a share of `lr`."""
+
+
+class RoleConfig(PartConfig):
+    """A role other than the policy: which weights, where it differs from the stage's own settings."""
+
+    model: ModelConfig
+    optimizer: OptimizerConfig | None = None
+
+
+class RoleSpec(PartConfig):
+    """All a worker needs to build one role, as plain data; what crosses to it before any model exists."""
+
+    role: Literal["policy", "reference", "value", "reward"]
+    model: ModelConfig
+    """`path` is a folder or hub name by now; fresh models have been written to a folder first."""
+    optimizer: OptimizerConfig | None = None
+    """None: the role only runs forward."""
+    num_steps: int = 1
+    """Optimizer steps of the whole run, which the schedule spans."""
+    temperature: float = 1.0
+    """Policy and reference: logits are divided by it, as in sampling."""
+    seed: int = 0
+    """Of a fresh head and of adapter weights."""

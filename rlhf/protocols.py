@@ -1,0 +1,214 @@
+"""The seams. A Ray group of actors satisfies the same protocol as the engine in this process.
+
+Text and token ids cross `RolloutEngine`, `RewardFn` and `Grader`; whole global batches cross `TrainEngine`. Whoever
+spreads a batch over ranks hands each its rows together with the global counts, so an algorithm never sees world size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+from rlhf.types import (
+    Axis,
+    Batch,
+    Completion,
+    Demonstration,
+    Grade,
+    LossSum,
+    Metrics,
+    PolicyOutput,
+    PreferenceBatch,
+    Prompt,
+    Ranking,
+    RewardOutput,
+    Rollout,
+    Sampling,
+    TokenBatch,
+    ValueOutput,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Out_co = TypeVar("Out_co", covariant=True)
+Out_contra = TypeVar("Out_contra", contravariant=True)
+
+
+class Loss(Protocol[Out_contra]):
+    """A loss: an instance of an importable, frozen dataclass, so that it crosses to a worker as name and config."""
+
+    def count(self, batch: Any) -> float:
+        """The global denominator, from the whole batch: response tokens, sequences or prompts."""
+        ...
+
+    def __call__(self, output: Out_contra, batch: Any) -> LossSum:
+        """The loss summed over the mask, not divided."""
+        ...
+
+
+class TrainEngine(Protocol[Out_co]):
+    """A model that can be run, and (policy, value, reward model in training) improved."""
+
+    def forward(self, batch: Batch) -> Out_co:
+        """Output for every row, in the batch's order, without gradients."""
+        ...
+
+    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
+        """One optimizer step over the whole batch; micro-batching and data parallelism do not change its result."""
+        ...
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full, unsharded weights under Hugging Face names, tied heads included, adapters merged."""
+        ...
+
+    def export(self, path: Path) -> None:
+        """Write a checkpoint that transformers' `from_pretrained` loads (safetensors)."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write all that `load` needs to continue training as if it had never stopped."""
+        ...
+
+    def load(self, path: Path) -> None: ...
+
+
+class RolloutEngine(Protocol):
+    """A model that generates."""
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """`sampling.num_samples` completions for each prompt, in the prompts' order. Prompts carry `token_ids`."""
+        ...
+
+    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None: ...
+
+    def sleep(self) -> None:
+        """Give device memory back between rollouts; `wake` before the next."""
+        ...
+
+    def wake(self) -> None: ...
+
+
+@runtime_checkable
+class RewardFn(Protocol):
+    """Scores rollouts. Plain `def reward(prompts, completions, **columns) -> list[float]` is adapted to this."""
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        """One finite number a rollout, or None where this reward does not apply."""
+        ...
+
+
+class Grader(Protocol):
+    """Judges rollouts on one of the three axes."""
+
+    axis: Axis
+
+    def grade(self, rollouts: Sequence[Rollout]) -> list[Grade]: ...
+
+
+class Dataset(Protocol):
+    """Rows in a deterministic order: the same seed gives the same sequence, and `start` skips what was consumed.
+
+    Iterators are endless (each epoch is shuffled anew from the seed); `sizes` tells the rows of each kind in one
+    epoch, and a kind that is absent there raises `DataError` naming the kinds there are.
+    """
+
+    sizes: Mapping[str, int]
+    """Rows of each kind ("texts", "prompts", "demonstrations", "rankings") in one epoch."""
+
+    def texts(self, seed: int, start: int = 0) -> Iterator[str]:
+        """Documents for language modelling."""
+        ...
+
+    def prompts(self, seed: int, start: int = 0) -> Iterator[Prompt]: ...
+
+    def demonstrations(self, seed: int, start: int = 0) -> Iterator[Demonstration]: ...
+
+    def rankings(self, seed: int, start: int = 0) -> Iterator[Ranking]: ...
+
+    def held_out(self) -> Dataset:
+        """The rows kept from training; raises `DataError` where none were."""
+        ...
+
+
+class Parts(Protocol):
+    """What a reward or grader may ask the run for when it is built; siblings meet here."""
+
+    def grader(self, name: str) -> Grader:
+        """A registered grader with its default options."""
+        ...
+
+    def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
+        """Scores of the stage's reward model, which lives in its own role."""
+        ...
+
+
+class Tracker(Protocol):
+    """A sink for metrics. Its failure never stops a run; it is said once and the tracker is dropped."""
+
+    def log(self, step: int, metrics: Metrics) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Run(Protocol):
+    """What an algorithm sees. Timing, logging, hooks, checkpoints and stopping live behind it."""
+
+    policy: TrainEngine[PolicyOutput]
+    value: TrainEngine[ValueOutput]
+    reward: TrainEngine[RewardOutput]
+    reference: TrainEngine[PolicyOutput]
+
+    def texts(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
+        """(step, batch) until the last step; rows are documents cut at the context length."""
+        ...
+
+    def demonstrations(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]: ...
+
+    def rankings(self, num_prompts: int) -> Iterator[tuple[int, PreferenceBatch]]: ...
+
+    def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]: ...
+
+    def sample(self, prompts: Sequence[Prompt], num_samples: int) -> list[Rollout]:
+        """Completions of the current policy; samples of one prompt stand next to each other."""
+        ...
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts with rewards; those whose reward failed are dropped and counted."""
+        ...
+
+    def collate(self, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, Tensor]:
+        """Token rows (prompt + completion) and `scores_B`."""
+        ...
+
+    def publish_weights(self) -> None:
+        """Hand the policy's weights to the rollout engine under the next version."""
+        ...
+
+    def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
+        """Log, call hooks, checkpoint when due. Ends the step; raises `Interrupted` when asked to stop."""
+        ...
+
+
+class Algorithm(Protocol):
+    """A method: one class, built from its own config."""
+
+    needs: frozenset[str]
+    """Roles it uses, of policy, reference, reward, value, rollout; with rollout it runs on actor groups."""
+    consumes: str
+    """The kind of rows it takes: texts, demonstrations, rankings or prompts."""
+    updates_per_step: int
+    """Optimizer steps in one step of the run; learning-rate schedules span them all."""
+
+    def num_steps(self, rows_per_epoch: int) -> int:
+        """Steps of the whole run, given how many rows an epoch has."""
+        ...
+
+    def run(self, run: Run) -> None: ...
+
+    def state(self) -> dict[str, float]:
+        """What must survive a restart besides the models (an adaptive coefficient, say)."""
+        ...
+
+    def restore(self, state: Mapping[str, float]) -> None: ...
