@@ -102,7 +102,7 @@ def register_trackers(register: Register) -> None:
     """
 
 
-# --- the life of a run: on the driver only -----------------------------------------------------------------------------
+# --- the life of a run: on the driver only ---------------------------------------------------------------------------
 
 
 @hookspec

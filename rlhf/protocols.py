@@ -6,7 +6,7 @@ spreads a batch over ranks hands each its rows together with the global counts, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -25,6 +25,7 @@ from rlhf.types import (
     RewardOutput,
     Rollout,
     Sampling,
+    ScoredBatch,
     TokenBatch,
     ValueOutput,
 )
@@ -178,8 +179,12 @@ class Run(Protocol):
         """The rollouts with rewards; those whose reward failed are dropped and counted."""
         ...
 
-    def collate(self, rollouts: Sequence[Rollout]) -> tuple[TokenBatch, Tensor]:
-        """Token rows (prompt + completion) and `scores_B`."""
+    def collate(self, rollouts: Sequence[Rollout]) -> ScoredBatch:
+        """Token rows (prompt + completion) with scores."""
+        ...
+
+    def together(self, *calls: Callable[[], Any]) -> list[Any]:
+        """Results of calls that touch different roles; at the same time where those live in different processes."""
         ...
 
     def publish_weights(self) -> None:
@@ -189,6 +194,16 @@ class Run(Protocol):
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log, call hooks, checkpoint when due. Ends the step; raises `Interrupted` when asked to stop."""
         ...
+
+    def held_out_texts(self) -> TokenBatch | None:
+        """The stage's held-out rows as one batch; None where the data keeps none. So for the three that follow."""
+        ...
+
+    def held_out_demonstrations(self) -> TokenBatch | None: ...
+
+    def held_out_rankings(self) -> PreferenceBatch | None: ...
+
+    def held_out_prompts(self) -> list[Prompt]: ...
 
 
 class Algorithm(Protocol):
@@ -206,6 +221,12 @@ class Algorithm(Protocol):
         ...
 
     def run(self, run: Run) -> None: ...
+
+    def measure(self, run: Run) -> Mapping[str, Sequence[float]]:
+        """Figures of the model as it is, one per held-out row; the run takes them before the first step and after the
+        last, and reports means with intervals.
+        """
+        ...
 
     def state(self) -> dict[str, float]:
         """What must survive a restart besides the models (an adaptive coefficient, say)."""

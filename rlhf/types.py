@@ -211,6 +211,16 @@ class TokenBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredBatch(TokenBatch):
+    """Collated rollouts, with what the engine and the rewards said of each."""
+
+    sampled_logprobs: Tensor  # [B, T] float32, of the response tokens as the rollout engine reported them
+    scores_B: Tensor  # float32
+    truncated_B: Tensor  # bool, cut at max_tokens
+    group_B: Tensor  # int64, index of the prompt; samples of one prompt share it
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experience(TokenBatch):
     """Rollouts with everything a policy-gradient step needs. All `[B, T]`, zero outside `response_mask`."""
 
@@ -274,7 +284,7 @@ Batch = TokenBatch | PreferenceBatch
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyOutput:
-    """`logprobs` of the tokens and `entropy` of their distributions, both `[B, T]` float32, at the given temperature."""
+    """`logprobs` of the tokens and `entropy` of their distributions: `[B, T]` float32, at the role's temperature."""
 
     logprobs: Tensor
     entropy: Tensor
@@ -329,6 +339,7 @@ __all__: Sequence[str] = [
     "RewardOutput",
     "Rollout",
     "Sampling",
+    "ScoredBatch",
     "TokenBatch",
     "ValueOutput",
 ]

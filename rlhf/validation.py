@@ -33,7 +33,8 @@ def _first_finding(model: type[BaseModel], error: ValidationError, where: str) -
         return f"{path}: required, and not given."
     message = finding["msg"].removeprefix("Value error, ")
     given = "" if isinstance(finding["input"], dict | BaseModel) else f" (given: {finding['input']!r})"
-    return f"{path}: {message[0].lower()}{message[1:]}{given}."
+    at = f"{path}: " if path else ""
+    return f"{at}{message[0].lower()}{message[1:].removesuffix('.')}{given}."
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

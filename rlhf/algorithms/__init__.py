@@ -1,0 +1,1 @@
+"""One file per method: its config, its loss, its loop."""

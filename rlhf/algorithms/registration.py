@@ -1,0 +1,18 @@
+"""The built-in algorithms, registered through the same hook as a guest's."""
+
+from __future__ import annotations
+
+from rlhf.algorithms.ppo import PPO, PPOConfig
+from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
+from rlhf.algorithms.supervised import SFT, Pretrain, SupervisedConfig
+from rlhf.hookspecs import hookimpl
+from rlhf.registry import Register
+
+
+@hookimpl
+def register_algorithms(register: Register) -> None:
+    """Add the methods."""
+    register("pretrain", Pretrain, config=SupervisedConfig)
+    register("sft", SFT, config=SupervisedConfig)
+    register("reward_model", RewardModel, config=RewardModelConfig)
+    register("ppo", PPO, config=PPOConfig)

@@ -1,0 +1,105 @@
+"""Reward model from rankings: Bradley-Terry over pairs, or over all pairs of K ranked completions.
+
+Ouyang et al. 2022 (arXiv:2203.02155), equation 1: -1/C(K,2) E[log sigmoid(r(x, y_w) - r(x, y_l))], each completion run
+through the model once however many pairs it is in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+
+from rlhf.config import PartConfig
+from rlhf.functional.preference_loss import centring_loss, ranking_accuracy, ranking_loss
+from rlhf.protocols import Run
+from rlhf.types import LossSum, PreferenceBatch, RewardOutput
+
+
+class RewardModelConfig(PartConfig):
+    """Options of `reward_model`."""
+
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts (pairs, or rankings) in one optimizer step."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; what `epochs` comes to where absent."""
+    epochs: float = Field(default=1.0, gt=0)
+    """Passes over the data, where `steps` is absent. More than one tends to overfit (InstructGPT, appendix C.2)."""
+    centring: float = Field(default=0.0, ge=0)
+    """Weight of the squared sum of a pair's scores, which keeps scores around zero (arXiv:2312.09244)."""
+
+
+@dataclass(frozen=True)
+class RankingLoss:
+    """Negative log-likelihood of the rankings, plus centring; divided by the number of prompts."""
+
+    centring: float = 0.0
+
+    def count(self, batch: PreferenceBatch) -> float:
+        """Rankings with at least one pair; blank rows that only even out the ranks do not count."""
+        return float((batch.present_BK.sum(1) > 1).sum())
+
+    def __call__(self, output: RewardOutput, batch: PreferenceBatch) -> LossSum:
+        present_BK = batch.present_BK
+        scores_BK = output.scores_B.view(present_BK.shape)
+        loss_B = ranking_loss(scores_BK, present_BK, batch.margin_B).mean_B
+        if self.centring:
+            loss_B = loss_B + self.centring * centring_loss(scores_BK, present_BK).mean_B
+        detached_BK = scores_BK.detach()
+        accuracy = ranking_accuracy(detached_BK, present_BK)
+        spread_B = detached_BK[:, 0] - _worst(detached_BK, present_BK)
+        count = accuracy.has_pair_B.sum()
+        sums = {
+            "reward/accuracy": (accuracy.mean_B.sum(), count),
+            "reward/margin": (torch.where(accuracy.has_pair_B, spread_B, 0.0).sum(), count),
+        }
+        return LossSum(total=loss_B.sum(), sums=sums)
+
+
+def _worst(scores_BK: torch.Tensor, present_BK: torch.Tensor) -> torch.Tensor:
+    """Score of each prompt's last present candidate, `[B]`."""
+    last_B = present_BK.sum(1).sub(1).clamp_min(0)
+    return scores_BK.gather(1, last_B.unsqueeze(1)).squeeze(1)
+
+
+class RewardModel:
+    """Trains the reward role on rankings."""
+
+    needs = frozenset({"reward"})
+    consumes = "rankings"
+    updates_per_step = 1
+
+    def __init__(self, config: RewardModelConfig) -> None:
+        self.config = config
+        self.loss = RankingLoss(config.centring)
+
+    def num_steps(self, rows_per_epoch: int) -> int:
+        if self.config.steps is not None:
+            return self.config.steps
+        return max(1, math.ceil(rows_per_epoch * self.config.epochs / self.config.batch_size))
+
+    def run(self, run: Run) -> None:
+        for step, batch in run.rankings(self.config.batch_size):
+            run.finish_step(step, run.reward.train_step(batch, self.loss))
+
+    def measure(self, run: Run) -> Mapping[str, Sequence[float]]:
+        """Share of each held-out ranking's pairs in the right order, beside the baseline that prefers the longer."""
+        batch = run.held_out_rankings()
+        if batch is None:
+            return {}
+        shape = batch.present_BK.shape
+        scores_BK = run.reward.forward(batch.inputs).scores_B.view(shape)
+        lengths_BK = batch.inputs.response_mask.sum(1).view(shape).to(scores_BK.dtype)
+        return {
+            "accuracy": ranking_accuracy(scores_BK, batch.present_BK).mean_B.tolist(),
+            "accuracy_longer_wins": ranking_accuracy(lengths_BK, batch.present_BK).mean_B.tolist(),
+        }
+
+    def state(self) -> dict[str, float]:
+        return {}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        assert not state, state

@@ -1,0 +1,265 @@
+"""Find, load and list plugins: built-ins, then installed packages, then one-file plugins.
+
+Every process loads the same plugins from the same plain settings; `fingerprints` lets the driver check that a worker
+did. A plugin that fails to load is kept with its error: listing works, a run refuses (`require_healthy`), and
+`plugins.disable` is the way out.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from rlhf import hookspecs
+from rlhf.config import PartConfig
+from rlhf.errors import PluginError, nearest
+from rlhf.registry import Entry, Kind, Registry
+
+BUILT_INS = (
+    "rlhf.algorithms.registration",
+    "rlhf.data.registration",
+    "rlhf.engines.registration",
+    "rlhf.pocket.registration",
+    "rlhf.rewards.registration",
+    "rlhf.tracking.registration",
+)
+ENTRY_POINT_GROUP = "rlhf"
+
+_REGISTER_HOOKS: dict[str, Kind] = {
+    "register_rewards": "reward",
+    "register_graders": "grader",
+    "register_datasets": "dataset",
+    "register_algorithms": "algorithm",
+    "register_train_engines": "train_engine",
+    "register_rollout_engines": "rollout_engine",
+    "register_trackers": "tracker",
+}
+
+
+class PluginSettings(PartConfig):
+    """Which plugins a run loads; plain data, so that every worker loads the same."""
+
+    paths: tuple[str, ...] = ()
+    """One-file plugins: `FILE.py`, or `FILE.py:FUNCTION` for a file that holds just a reward function."""
+    disable: tuple[str, ...] = ()
+    """Names of plugins (as `rlhf plugins list` shows them) to leave out."""
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """A plugin as found: what it is, what it adds, or why it could not be loaded."""
+
+    name: str
+    origin: str  # "built-in", "package NAME VERSION" or the file's path
+    digest: str = ""  # of its version or its file's contents
+    hooks: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()  # "reward brevity", ...
+    error: str | None = None
+    disabled: bool = False
+
+
+@dataclass
+class Plugins:
+    """The plugins of this process, the parts they registered and the hooks they implement."""
+
+    manager: pluggy.PluginManager
+    registry: Registry
+    infos: list[PluginInfo] = field(default_factory=list)
+
+    @property
+    def hook(self) -> Any:
+        """The hook relay; `plugins.hook.on_step_end(step=..., metrics=...)`."""
+        return self.manager.hook
+
+    def require_healthy(self) -> None:
+        """Raise `PluginError` for the first plugin that could not be loaded."""
+        for info in self.infos:
+            if info.error:
+                raise PluginError(
+                    f"plugin {info.name!r} ({info.origin}) cannot be loaded: {info.error}. "
+                    f"Mend it, or leave it out with plugins.disable: [{info.name}]"
+                )
+
+    def fingerprints(self) -> dict[str, str]:
+        """What must agree between the driver and every worker: plugin name -> digest of its code and parts."""
+        live = [info for info in self.infos if not info.disabled]
+        return {i.name: _digest(f"{i.digest} {i.hooks} {i.parts} {i.error or ''}") for i in live}
+
+
+def load_plugins(settings: PluginSettings | None = None) -> Plugins:
+    """Load everything and return it; never raises for a broken plugin, only for one that was asked for in vain."""
+    settings = settings or PluginSettings()
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager, Registry())
+    for module in BUILT_INS:
+        _load(plugins, module.split(".")[1], "built-in", functools.partial(importlib.import_module, module), settings)
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
+        _load(plugins, point.name, _distribution(point), point.load, settings)
+    for spec in settings.paths:
+        _load_file(plugins, spec, settings)
+    unknown = set(settings.disable) - {info.name for info in plugins.infos}
+    if unknown:
+        name, known = min(unknown), [info.name for info in plugins.infos]
+        raise PluginError(f"plugins.disable: no plugin is called {name!r}.{nearest(name, known)}")
+    return plugins
+
+
+def compare_fingerprints(driver: Mapping[str, str], worker: Mapping[str, str], worker_name: str) -> None:
+    """Raise `PluginError` where a worker's plugins are not the driver's."""
+    for name in sorted(driver.keys() | worker.keys()):
+        if driver.get(name) != worker.get(name):
+            what = "is missing" if name not in worker else "is unknown" if name not in driver else "differs"
+            raise PluginError(
+                f"plugin {name!r} {what} on {worker_name}, compared with the driver; install the same version, or ship "
+                f"the same file, on every node"
+            )
+
+
+# --- one plugin ------------------------------------------------------------------------------------------------------
+
+
+def _load(
+    plugins: Plugins, name: str, origin: str, load: Callable[[], Any], settings: PluginSettings, digest: str = ""
+) -> None:
+    info = PluginInfo(name=name, origin=origin, digest=digest or _version_digest(origin))
+    if name in settings.disable:
+        plugins.infos.append(replace(info, disabled=True))
+        return
+    try:
+        module = load()
+        hooks = _register(plugins, name, module)
+    except Exception as error:  # whatever a plugin raises is what this function is for
+        _forget(plugins, name)
+        plugins.infos.append(replace(info, error=_one_line(error)))
+        return
+    parts = tuple(f"{e.kind} {e.name}" for e in plugins.registry.entries() if e.owner == name)
+    plugins.infos.append(replace(info, hooks=hooks, parts=parts))
+
+
+def _register(plugins: Plugins, name: str, module: Any) -> tuple[str, ...]:
+    """Hand the module to pluggy, refuse misspelt hooks, and let it register its parts. Returns its hooks."""
+    manager = plugins.manager
+    if manager.has_plugin(name):
+        raise PluginError(f"another plugin is already called {name!r}")
+    manager.register(module, name=name)
+    callers = manager.get_hookcallers(module) or []
+    _refuse_unknown_hooks(callers)
+    for caller in callers:
+        kind = _REGISTER_HOOKS.get(caller.name)
+        if kind is None:
+            continue
+        for implementation in caller.get_hookimpls():
+            if implementation.plugin is module:
+                implementation.function(_register_for(plugins.registry, kind, name))
+    return tuple(sorted(caller.name for caller in callers))
+
+
+def _refuse_unknown_hooks(callers: Iterable[pluggy.HookCaller]) -> None:
+    known = [name for name in vars(hookspecs) if name.startswith(("register_", "on_", "should_"))]
+    for caller in callers:
+        if not caller.has_spec():
+            hint = nearest(caller.name, known)
+            raise PluginError(f"no hook is called {caller.name!r}.{hint} `rlhf hooks` lists them")
+
+
+def _register_for(registry: Registry, kind: Kind, owner: str) -> Callable[..., None]:
+    def register(name: str, factory: Callable[..., Any], *, config: type[PartConfig] | None = None) -> None:
+        if not callable(factory):
+            raise PluginError(f"register({name!r}, ...) wants a callable, given {type(factory).__name__}")
+        registry.add(Entry(kind, name, factory, config, owner))
+
+    return register
+
+
+def _forget(plugins: Plugins, name: str) -> None:
+    plugins.registry.remove_owner(name)
+    if plugins.manager.has_plugin(name):
+        plugins.manager.unregister(name=name)
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+def _load_file(plugins: Plugins, spec: str, settings: PluginSettings) -> None:
+    path_text, _, function = spec.partition(".py:")
+    path = Path(path_text + ".py" if function else spec)
+    name = path.stem
+    if not path.is_file():
+        siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        plugins.infos.append(
+            PluginInfo(name, str(path), error=f"no such file {str(path)!r}.{nearest(path.name, siblings)}")
+        )
+        return
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    load = functools.partial(_import_file, path, digest)
+    _load(plugins, name, str(path), load, settings, digest)
+    if function and plugins.infos[-1].error is None and not plugins.infos[-1].disabled:
+        _register_function(plugins, path, digest, function)
+
+
+def _import_file(path: Path, digest: str) -> ModuleType:
+    """Import under a name made of the file's name and contents: the same on every node, whatever its folder."""
+    module_name = f"rlhf_plugin_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest[:12]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # before its code runs: its classes must be importable by this name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+def _register_function(plugins: Plugins, path: Path, digest: str, function: str) -> None:
+    """`FILE.py:FUNCTION`: the function is a reward of that name, hook or no hook."""
+    info = plugins.infos.pop()
+    if f"reward {function}" not in info.parts:
+        candidate = getattr(_import_file(path, digest), function, None)
+        if not callable(candidate):
+            known = [n for n, v in vars(_import_file(path, digest)).items() if inspect.isfunction(v)]
+            info = replace(info, error=f"it has no function {function!r}.{nearest(function, known)}")
+        else:
+            plugins.registry.add(Entry("reward", function, candidate, None, info.name))
+            info = replace(info, parts=(*info.parts, f"reward {function}"))
+    plugins.infos.append(info)
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def _distribution(point: EntryPoint) -> str:
+    return f"package {point.dist.name} {point.dist.version}" if point.dist else f"entry point {point.value}"
+
+
+def _version_digest(origin: str) -> str:
+    from rlhf import __version__
+
+    return _digest(__version__ if origin == "built-in" else origin)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"

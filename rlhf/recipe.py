@@ -1,0 +1,306 @@
+"""Recipes: what a YAML file may say, and how it becomes a checked `Recipe`.
+
+A recipe is one stage, or `stages:` by name in running order, where a later stage may say `model: stage:NAME`.
+`defaults:` holds what all stages share. `variables:` holds what a user must or may give (`data_dir=FOLDER`), used
+anywhere as `${data_dir}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from rlhf.config import ModelConfig, OptimizerConfig, Part, PartConfig, RoleConfig
+from rlhf.errors import ConfigError, nearest
+from rlhf.plugins import Plugins, PluginSettings
+from rlhf.recipe_file import apply_overrides, expand_variables, merged, read_yaml, shipped_recipes
+from rlhf.registry import Kind
+from rlhf.types import Sampling
+from rlhf.validation import validated
+
+Role = Literal["policy", "reference", "value", "reward", "rollout"]
+
+
+class WorkersConfig(PartConfig):
+    """The processes of one role."""
+
+    num: int = Field(default=1, ge=1)
+    cpus: float | None = Field(default=None, gt=0)
+    """CPU cores each; an equal share of the machine, at most one, where absent."""
+    gpus: float | None = Field(default=None, ge=0)
+    """GPUs each; an equal share of those there are, at most one, where absent."""
+
+
+class RuntimeConfig(PartConfig):
+    """Where and on how many processes a run lives."""
+
+    type: Literal["ray", "inline"] = "ray"
+    """`ray`: an actor group for each role, Ray Train for supervised stages; `inline`: all in one process."""
+    address: str | None = None
+    """A running Ray cluster; a private one on this machine is started where absent."""
+    workers: dict[Role, WorkersConfig] = Field(default_factory=dict)
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of arithmetic in each process; the cores divided by the processes at work where absent."""
+    start_timeout: float = Field(default=180.0, gt=0)
+    """Seconds to wait for the placement and for every worker to be ready."""
+
+
+class RolloutConfig(PartConfig):
+    """How completions are sampled."""
+
+    engine: Part = Part(type="transformers")
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    """Training divides logits by it too. 0 is greedy, for evaluation only."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+
+    def sampling(self, num_samples: int, seed: int) -> Sampling:
+        return Sampling(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            num_samples=num_samples,
+            seed=seed,
+        )
+
+
+class RewardPart(Part):
+    """A reward by name, its weight in the sum, and its options."""
+
+    weight: float = 1.0
+
+
+class RowsConfig(PartConfig):
+    """What happens to rows that do not fit."""
+
+    max_prompt_length: int | None = Field(default=None, ge=1)
+    """Longest prompt in tokens; what the context leaves after `rollout.max_tokens` where absent."""
+    overlong: Literal["drop", "cut", "error"] = "drop"
+    """Rows longer than the limit: left out, cut, or refused. Counted as `data/dropped` and `data/cut`."""
+
+
+class CheckpointConfig(PartConfig):
+    """When to save what a resumed run needs."""
+
+    every: int = Field(default=0, ge=0)
+    """Steps between checkpoints; 0: only when the run is interrupted."""
+    keep: int = Field(default=2, ge=1)
+    """How many of the latest to keep."""
+
+
+class StageConfig(PartConfig):
+    """One stage: a method, the model it improves, and what it learns from."""
+
+    algorithm: Part
+    model: ModelConfig
+    data: Part
+    reward: tuple[RewardPart, ...] = ()
+    """Summed by weight: `reward: NAME`, `reward: FILE.py:FUNCTION`, or a list of tables with `type` and `weight`."""
+    reward_model: ModelConfig | None = None
+    """A trained reward model, for the part `reward_model`."""
+    reference: ModelConfig | None = None
+    """What KL is measured against; the model as the stage finds it where absent."""
+    value: RoleConfig | None = None
+    """The value model of PPO; starts from the reward model, or else the policy, where absent."""
+    monitor: tuple[str, ...] = ()
+    """Graders whose scores of the rollouts are logged at every step and never trained on."""
+    engine: Part = Part(type="auto")
+    optimizer: OptimizerConfig = OptimizerConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    rows: RowsConfig = RowsConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    held_out_rows: int = Field(default=256, ge=0)
+    """Rows of the data's held-out part used to measure the stage before and after; 0: none."""
+
+    @model_validator(mode="after")
+    def _reward_model_is_used(self) -> StageConfig:
+        if self.reward_model is not None and not self.reward:
+            return self.model_copy(update={"reward": (RewardPart(type="reward_model"),)})
+        if any(part.type == "reward_model" for part in self.reward) and self.reward_model is None:
+            raise ValueError("reward `reward_model` needs `reward_model: PATH` beside it")
+        return self
+
+
+class EvaluationConfig(PartConfig):
+    """The 3H evaluation at the end of a run."""
+
+    suite: str = "3h"
+    before: str | None = None
+    """The model to compare with: `stage:NAME` or a path."""
+    after: str
+    """The model the run is about: `stage:NAME` or a path."""
+    num_prompts: int = Field(default=600, ge=3)
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+
+
+class Recipe(PartConfig):
+    """A whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    plugins: PluginSettings = PluginSettings()
+    runtime: RuntimeConfig = RuntimeConfig()
+    trackers: tuple[str, ...] = ("tensorboard",)
+    evaluation: EvaluationConfig | None = None
+    stages: dict[str, StageConfig] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _stage_references_point_back(self) -> Recipe:
+        seen: list[str] = []
+        for name, stage in self.stages.items():
+            for text in _stage_references(stage.model_dump()):
+                if text not in seen:
+                    raise ValueError(
+                        f"stage {name!r} refers to stage:{text}, which does not come before it.{nearest(text, seen)}"
+                    )
+            seen.append(name)
+        for text in _stage_references(self.evaluation.model_dump() if self.evaluation else {}):
+            if text not in seen:
+                raise ValueError(f"evaluation refers to stage:{text}, which is not a stage.{nearest(text, seen)}")
+        return self
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that decides the result, for `summary.json`."""
+        text = json.dumps(self.model_dump(mode="json", exclude={"name", "description"}), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def as_yaml(self) -> str:
+        """The resolved recipe, as it is written into the run's folder."""
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=True), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A `Recipe` from a file, a shipped recipe's name or a dictionary. Parts' options are checked by `check_parts`."""
+    if isinstance(source, Mapping):
+        data, name, folder = dict(source), "run", None
+    else:
+        path = find_recipe(source)
+        data, name, folder = read_yaml(path), path.stem, path.parent
+    data = expand_variables(apply_overrides(data, overrides or {}))
+    data.setdefault("name", name)
+    single = "stages" not in data
+    data = _with_reward_files_as_plugins(_stages_of(data))
+    if folder is not None:
+        data = _with_plugin_paths_beside(data, folder)
+    try:
+        return validated(Recipe, data, "")
+    except ConfigError as error:
+        prefix = f"stages.{next(iter(data['stages']))}." if single else ""
+        raise ConfigError(str(error).removeprefix(prefix)) from None
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file: a path, or the name of a shipped recipe."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    shipped = shipped_recipes()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    known = [*shipped, *(str(p) for p in path.parent.glob("*.yaml"))] if path.parent.is_dir() else list(shipped)
+    raise ConfigError(f"no recipe file or shipped recipe {str(source)!r}.{nearest(str(source), known)}")
+
+
+def check_parts(recipe: Recipe, plugins: Plugins) -> None:
+    """Check every part's name and options against what plugins registered, before anything expensive starts."""
+    registry = plugins.registry
+    single = len(recipe.stages) == 1
+    for name, stage in recipe.stages.items():
+        at = "" if single else f"stages.{name}."
+        parts: list[tuple[Kind, Part, str]] = [
+            ("algorithm", stage.algorithm, "algorithm"),
+            ("dataset", stage.data, "data"),
+            ("rollout_engine", stage.rollout.engine, "rollout.engine"),
+            *(("reward", part, "reward") for part in stage.reward),
+        ]
+        if stage.engine.type != "auto":
+            parts.append(("train_engine", stage.engine, "engine"))
+        for kind, part, where in parts:
+            registry.check(kind, part.type, part.options, at + where)
+        for grader in stage.monitor:
+            registry.get("grader", grader, at + "monitor")
+    for tracker in recipe.trackers:
+        registry.get("tracker", tracker, "trackers")
+
+
+# --- shaping the raw dictionary --------------------------------------------------------------------------------------
+
+
+def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
+    """Both forms of a recipe as one: a single stage is named after its algorithm; `defaults` go into every stage."""
+    defaults = data.pop("defaults", {})
+    if "stages" not in data:
+        run_keys = set(Recipe.model_fields)
+        stage = {key: value for key, value in data.items() if key not in run_keys}
+        algorithm = stage.get("algorithm")
+        label = algorithm.get("type", "stage") if isinstance(algorithm, Mapping) else str(algorithm or "stage")
+        data = {key: value for key, value in data.items() if key in run_keys} | {"stages": {label: stage}}
+    stages = data["stages"]
+    if not isinstance(stages, Mapping) or not all(isinstance(stage, Mapping) for stage in stages.values()):
+        raise ConfigError("stages: a table of stages by name is needed, each a table of settings")
+    data["stages"] = {str(name): _part_short_forms(merged(defaults, stage)) for name, stage in stages.items()}
+    return data
+
+
+def _part_short_forms(stage: dict[str, Any]) -> dict[str, Any]:
+    """`algorithm: ppo` is short for `algorithm: {type: ppo}`; so for data and engine."""
+    for key in ("algorithm", "data", "engine"):
+        if isinstance(stage.get(key), str):
+            stage[key] = {"type": stage[key]}
+    return stage
+
+
+def _with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
+    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it."""
+    settings = dict(data.get("plugins") or {})
+    paths = list(settings.get("paths", ()))
+    for stage in data["stages"].values():
+        rewards = stage.get("reward", ())
+        items = rewards if isinstance(rewards, list | tuple) else [rewards]
+        stage["reward"] = [_named_reward(item, paths) for item in items]
+    data["plugins"] = settings | {"paths": paths}
+    return data
+
+
+def _named_reward(item: Any, paths: list[str]) -> Any:
+    table = {"type": item} if isinstance(item, str) else item
+    name = table.get("type") if isinstance(table, Mapping) else None
+    if not isinstance(name, str) or ".py:" not in name:
+        return table
+    if name not in paths:
+        paths.append(name)
+    return {**table, "type": name.partition(".py:")[2]}
+
+
+def _with_plugin_paths_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Plugin files are looked for beside the recipe first, then in the working folder."""
+    settings = dict(data.get("plugins") or {})
+    paths = [_beside(str(path), folder) for path in settings.get("paths", ())]
+    data["plugins"] = settings | {"paths": paths}
+    return data
+
+
+def _beside(spec: str, folder: Path) -> str:
+    file = folder / spec.partition(".py:")[0].removesuffix(".py")
+    return str(folder / spec) if file.with_suffix(".py").is_file() else spec
+
+
+def _stage_references(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value.removeprefix("stage:")] if value.startswith("stage:") else []
+    if isinstance(value, Mapping):
+        return [name for item in value.values() for name in _stage_references(item)]
+    if isinstance(value, list | tuple):
+        return [name for item in value for name in _stage_references(item)]
+    return []

@@ -1,0 +1,141 @@
+"""Reading a recipe's YAML, and the plain-dictionary steps before it is checked: overrides, variables, defaults."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlhf.errors import ConfigError, nearest
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """The safe loader, refusing a key given twice, which YAML would let the later win."""
+
+
+def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
+    seen: set[Hashable] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            mark = key_node.start_mark
+            raise ConfigError(f"{mark.name}, line {mark.line + 1}: key {key!r} is given twice; keep one of them")
+        seen.add(key)
+    loader.flatten_mapping(node)
+    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The file as a dictionary; `ConfigError` with file and line where it is not one."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            data = yaml.load(file, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a recipe is a table of keys, given {type(data).__name__}")
+    return data
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(files("rlhf"))) / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`"algorithm.kl_coef=0.1"` as (key, value); the value is read as YAML."""
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"override {text!r}: write key=value, as in algorithm.kl_coef=0.1")
+    try:
+        return key, yaml.safe_load(value) if value else None
+    except yaml.YAMLError:
+        raise ConfigError(f"override {text!r}: {value!r} is not a YAML value; quote it") from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Set dotted keys. A pipeline's stage may be named without `stages.`, a variable without `variables.`."""
+    result = copy.deepcopy(dict(data))
+    for dotted, value in overrides.items():
+        keys = dotted.split(".")
+        if keys[0] in (result.get("stages") or {}):
+            keys = ["stages", *keys]
+        elif keys[0] in (result.get("variables") or {}):
+            keys = ["variables", *keys]
+        table = result
+        for key in keys[:-1]:
+            inner = table.get(key)
+            if not isinstance(inner, dict):  # absent, or a short form such as `model: PATH`
+                inner = table[key] = _long_form(key, inner)
+            table = inner
+        table[keys[-1]] = value
+    return result
+
+
+def _long_form(key: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if key in ("algorithm", "data", "engine") and isinstance(value, str):
+        return {"type": value}
+    if key in ("model", "reference", "reward_model") and isinstance(value, str):
+        return {"new": {}} if value == "new" else {"path": value}
+    raise ConfigError(f"override: {key} is {value!r}, not a table with keys")
+
+
+def expand_variables(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace `${name}` everywhere by the `variables` table, which then goes away."""
+    variables = dict(data.get("variables") or {})
+    rest = {key: value for key, value in data.items() if key != "variables"}
+    expanded = _expand(rest, variables)
+    assert isinstance(expanded, dict)
+    return expanded
+
+
+def _expand(value: Any, variables: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: str(_variable(match.group(1), variables)), value)
+    if isinstance(value, Mapping):
+        return {key: _expand(item, variables) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_expand(item, variables) for item in value]
+    return value
+
+
+def _variable(name: str, variables: Mapping[str, Any]) -> Any:
+    if name not in variables:
+        raise ConfigError(f"${{{name}}}: not among the recipe's variables.{nearest(name, variables)}")
+    if variables[name] is None:
+        raise ConfigError(f"this recipe needs {name}: add {name}=VALUE to the command")
+    return variables[name]
+
+
+def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """`own` over `defaults`, table by table."""
+    result = copy.deepcopy(dict(defaults))
+    for key, value in own.items():
+        inner = result.get(key)
+        result[key] = merged(inner, value) if _same_part(inner, value) else copy.deepcopy(value)
+    return result
+
+
+def _same_part(default: Any, own: Any) -> bool:
+    """Two tables that speak of the same part: the options of one type are nothing to another."""
+    if not (isinstance(default, dict) and isinstance(own, Mapping)):
+        return False
+    return bool(own.get("type", default.get("type")) == default.get("type"))

@@ -1,0 +1,1 @@
+"""What a completion is worth: parts, each a named reward, summed by weight."""

@@ -1,0 +1,39 @@
+"""Rewards that come with the package: the stage's reward model, and a constant as a control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlhf.config import PartConfig
+from rlhf.protocols import Parts
+from rlhf.types import Rollout
+
+
+class RewardModelRewardConfig(PartConfig):
+    """Options of the reward `reward_model`; the weights are the stage's `reward_model`."""
+
+
+class RewardModelReward:
+    """The trained reward model's score of the whole conversation."""
+
+    def __init__(self, config: RewardModelRewardConfig, parts: Parts) -> None:
+        self.parts = parts
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        return list(self.parts.reward_model_scores(rollouts))
+
+
+class ConstantConfig(PartConfig):
+    """Options of `constant`."""
+
+    value: float = 0.0
+
+
+class Constant:
+    """The same for every completion: a control, under which nothing must be learned."""
+
+    def __init__(self, config: ConstantConfig, parts: Parts) -> None:
+        self.value = config.value
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        return [self.value] * len(rollouts)
