@@ -1,0 +1,24 @@
+"""Pure tensor maths of alignment: torch only, one topic per file, each function with its equation and its paper.
+
+Shapes: `[B, T]` (rows, time) unless the name says otherwise: `scores_B` is `[B]`, `logits_NV` is `[N, V]`.
+
+    B  rows (completions)      T  time (tokens)           N  tokens of a batch, flattened
+    V  vocabulary              H  hidden size             K  ranked completions of one prompt
+
+Entry `t` of a `[B, T]` tensor speaks of token `t` given the tokens before it (see `rlhf.types`). `mask` is a bool
+`[B, T]`, True on the tokens the policy chose. What lies outside it may be anything, NaN included: it never leaks into
+a result or a gradient, and results are zero there.
+
+Losses come back per token (or per pair), not reduced. `aggregation` says how they are weighed, and by what global
+count the sum is divided, once.
+
+    masked             sums, means, variance and whitening over a mask
+    logprobs           log-probabilities and entropy from hidden states, in chunks
+    kl                 k1, k2, k3 estimators; the adaptive coefficient
+    advantages         KL-shaped token rewards, GAE, discounted returns
+    group_advantages   RLOO, GRPO, MaxRL: baselines from other samples of the same prompt
+    policy_loss        PPO's clipped surrogate, the plain policy gradient
+    value_loss         clipped value regression, explained variance
+    preference_loss    Bradley-Terry for pairs and K-way rankings, centring, DPO
+    aggregation        token, sequence and prompt means as weights and a count
+"""

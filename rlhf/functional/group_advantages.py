@@ -1,0 +1,62 @@
+"""Advantages from the other samples of the same prompt, without a value model.
+
+`scores_B` are the rows' scores and `group_B` an integer per row, equal for samples of one prompt (any integers, any
+order). A sample that is alone in its group has nothing to be compared with: its advantage is 0, not its score.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+GROUP_EPS = 1e-6
+"""Added to a group's standard deviation or mean before dividing by it."""
+
+
+def leave_one_out_baseline(scores_B: Tensor, group_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
+    """Mean score of the *other* valid rows of each row's group, `[B]`; the row's own score where there are none.
+
+    Rows that are not valid (bool `valid_B`) count for nobody, but still get a baseline themselves.
+    """
+    valid = torch.ones_like(group_B, dtype=torch.bool) if valid_B is None else valid_B
+    own = torch.where(valid, scores_B, 0)
+    others = _group_sum(valid.to(scores_B.dtype), group_B) - valid.to(scores_B.dtype)
+    baseline = (_group_sum(own, group_B) - own) / others.clamp(min=1)
+    return torch.where(others > 0, baseline, scores_B)
+
+
+def rloo_advantages(scores_B: Tensor, group_B: Tensor) -> Tensor:
+    """`A_i = s_i - mean_{j != i} s_j`, `[B]`: REINFORCE leave-one-out (Ahmadian et al. 2024, arXiv:2402.14740)."""
+    return scores_B - leave_one_out_baseline(scores_B, group_B)
+
+
+def grpo_advantages(scores_B: Tensor, group_B: Tensor, *, divide_by_std: bool) -> Tensor:
+    """`A_i = (s_i - mean) / (std + 1e-6)`, `[B]`, with the unbiased std (Shao et al. 2024, arXiv:2402.03300).
+
+    `divide_by_std=False` leaves the division out, which weighs every prompt alike (Dr. GRPO, arXiv:2503.20783).
+    """
+    size = _group_size(scores_B, group_B)
+    centred = scores_B - _group_sum(scores_B, group_B) / size
+    if not divide_by_std:
+        return centred
+    std = (_group_sum(centred.square(), group_B) / (size - 1).clamp(min=1)).sqrt()
+    return centred / (std + GROUP_EPS)
+
+
+def maxrl_advantages(scores_B: Tensor, group_B: Tensor) -> Tensor:
+    """`A_i = (s_i - mean) / (mean + 1e-6)`, `[B]`, for scores of at least 0 (MaxRL: maximum-likelihood RL).
+
+    Dividing by the success rate gives rarely solved prompts the weight that maximising log p(success) gives them.
+    """
+    mean = _group_sum(scores_B, group_B) / _group_size(scores_B, group_B)
+    return (scores_B - mean) / (mean + GROUP_EPS)
+
+
+def _group_sum(x_B: Tensor, group_B: Tensor) -> Tensor:
+    """Each row's group total, `[B]`."""
+    names, index_B = torch.unique(group_B, return_inverse=True)
+    return x_B.new_zeros(len(names)).index_add(0, index_B, x_B)[index_B]
+
+
+def _group_size(scores_B: Tensor, group_B: Tensor) -> Tensor:
+    return _group_sum(torch.ones_like(scores_B), group_B)

@@ -1,0 +1,145 @@
+"""The clipped surrogate: by hand, by a loop, by relation, by gradient."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from rlhf.functional.policy_loss import clipped_policy_loss, policy_gradient_loss
+
+NAN = math.nan
+
+
+def experience(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Log-probs, old log-probs, advantages, mask; ratios spread well beyond the clips."""
+    generator = torch.Generator().manual_seed(seed)
+    logprobs, old, advantages = torch.randn(3, 6, 8, generator=generator, dtype=torch.float64)
+    mask = torch.rand(6, 8, generator=generator) < 0.7
+    mask[1] = False
+    return logprobs * 0.7, old * 0.7, advantages, mask
+
+
+def one(ratio: float, advantage: float, dual_clip: float | None = None) -> tuple[float, float]:
+    """(loss, gradient with respect to the log-prob) of one token with clips 0.2 and 0.4."""
+    logprob = torch.tensor([[math.log(ratio)]], dtype=torch.float64, requires_grad=True)
+    zero, advantages = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([[advantage]], dtype=torch.float64)
+    out = clipped_policy_loss(logprob, zero, advantages, torch.ones(1, 1, dtype=torch.bool), 0.2, 0.4, dual_clip)
+    out.losses.sum().backward()
+    assert logprob.grad is not None
+    return out.losses.item(), logprob.grad.item()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient"),
+    [
+        (1.0, 2.0, -2.0, -2.0),
+        (1.3, 2.0, -2.6, -2.6),  # inside the higher bound
+        (1.5, 2.0, -2.8, 0.0),  # good and already likely enough
+        (0.5, 2.0, -1.0, -1.0),  # good but made unlikely: free to come back
+        (0.9, -2.0, 1.8, 1.8),
+        (0.5, -2.0, 1.6, 0.0),  # bad and already unlikely enough
+        (5.0, -2.0, 10.0, 10.0),  # bad but made likely: no bound without dual clip
+    ],
+)
+def test_by_hand(ratio: float, advantage: float, loss: float, gradient: float) -> None:
+    assert one(ratio, advantage) == pytest.approx((loss, gradient))
+
+
+def test_dual_clip_bounds_bad_tokens_only() -> None:
+    assert one(5.0, -2.0, dual_clip=3.0) == pytest.approx((6.0, 0.0))
+    assert one(2.0, -2.0, dual_clip=3.0) == pytest.approx((4.0, 4.0))
+    assert one(5.0, 2.0, dual_clip=3.0) == pytest.approx((-2.8, 0.0))
+    assert one(0.5, -2.0, dual_clip=3.0) == pytest.approx((1.6, 0.0))
+
+
+@pytest.mark.parametrize("dual_clip", [None, 2.0])
+def test_by_definition(dual_clip: float | None) -> None:
+    logprobs, old, advantages, mask = experience()
+    out = clipped_policy_loss(logprobs, old, advantages, mask, 0.2, 0.3, dual_clip)
+    for b in range(6):
+        for t in range(8):
+            a, x = advantages[b, t].item(), (logprobs[b, t] - old[b, t]).item()
+            w = math.exp(x)
+            loss = max(-a * w, -a * min(max(w, 0.8), 1.3))
+            if dual_clip is not None and a < 0:
+                loss = min(loss, -a * dual_clip)
+            on = bool(mask[b, t])
+            assert out.losses[b, t].item() == pytest.approx(loss if on else 0)
+            assert out.ratio[b, t].item() == pytest.approx(w if on else 1)
+            assert out.clipped_low[b, t].item() == (on and a < 0 and w < 0.8)
+            assert out.clipped_high[b, t].item() == (on and a > 0 and w > 1.3)
+            assert out.dual_clipped[b, t].item() == (on and dual_clip is not None and a < 0 and w > dual_clip)
+            assert out.approx_kl[b, t].item() == pytest.approx(w - 1 - x if on else 0)
+    assert out.clipped_low.any()
+    assert out.clipped_high.any()
+    assert out.dual_clipped.any() == (dual_clip is not None)
+
+
+def test_flagged_tokens_are_exactly_those_without_a_gradient() -> None:
+    logprobs, old, advantages, mask = experience()
+    logprobs.requires_grad_()
+    out = clipped_policy_loss(logprobs, old, advantages, mask, 0.2, 0.3, 2.0)
+    out.losses.sum().backward()
+    assert logprobs.grad is not None
+    assert torch.equal(out.clipped_low | out.clipped_high | out.dual_clipped, (logprobs.grad == 0) & mask)
+
+
+def test_on_policy_it_is_the_policy_gradient() -> None:
+    logprobs, _, advantages, mask = experience()
+    gradients = []
+    for loss in (
+        lambda x: clipped_policy_loss(x, logprobs, advantages, mask, 0.2, 0.2).losses,
+        lambda x: policy_gradient_loss(x, advantages, mask),
+    ):
+        x = logprobs.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(loss(x).sum(), x)[0])
+    torch.testing.assert_close(gradients[0], gradients[1])
+    torch.testing.assert_close(gradients[0], torch.where(mask, -advantages, 0))
+
+
+def test_padding_cannot_leak_into_value_or_gradient() -> None:
+    clean = experience()
+    mask = clean[3]
+    dirty = [torch.where(mask, x, NAN) for x in clean[:3]]
+    results = []
+    for logprobs, old, advantages in (clean[:3], dirty):
+        x = logprobs.clone().requires_grad_()
+        out = clipped_policy_loss(x, old, advantages, mask, 0.2, 0.3, 2.0)
+        plain = policy_gradient_loss(x, advantages, mask)
+        (out.losses.sum() + plain.sum()).backward()
+        results.append([*out, plain, x.grad])
+    for ours, as_dirty in zip(*results, strict=True):
+        assert torch.equal(ours, as_dirty)
+    assert (results[0][0][~mask] == 0).all()
+    assert (results[0][-1][~mask] == 0).all()
+
+
+def test_a_wild_ratio_stays_finite() -> None:
+    logprobs = torch.tensor([[500.0, -500.0]], requires_grad=True)
+    out = clipped_policy_loss(logprobs, torch.zeros(1, 2), -torch.ones(1, 2), torch.ones(1, 2).bool(), 0.2, 0.2)
+    assert out.losses[0].tolist() == pytest.approx([math.exp(20), 0.8], rel=1e-4)
+    out.losses.sum().backward()
+    assert logprobs.grad is not None
+    assert logprobs.grad.isfinite().all()
+
+
+def test_only_the_losses_carry_a_gradient() -> None:
+    logprobs, old, advantages, mask = experience()
+    out = clipped_policy_loss(logprobs.requires_grad_(), old, advantages, mask, 0.2, 0.2)
+    assert [name for name, value in out._asdict().items() if value.requires_grad] == ["losses"]
+    baseline = advantages.clone().requires_grad_()
+    policy_gradient_loss(logprobs, baseline, mask).sum().backward()
+    assert baseline.grad is None
+
+
+def test_gradients() -> None:
+    logprobs, old, advantages, mask = experience()
+    logprobs.requires_grad_()
+    for dual_clip in (None, 2.0):
+        assert torch.autograd.gradcheck(
+            lambda x, c=dual_clip: clipped_policy_loss(x, old, advantages, mask, 0.2, 0.3, c).losses, logprobs
+        )
+    assert torch.autograd.gradcheck(lambda x: policy_gradient_loss(x, advantages, mask), logprobs)
