@@ -1,0 +1,89 @@
+"""A network's weights under the names the rest of the world knows, and the folder `from_pretrained` loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from rlhf.config import LoraConfig
+from rlhf.engines.lora import ADAPTER, adapter_layers, merged_weight, peft_config
+from rlhf.engines.pretrained import save_model
+
+Gather = Callable[[Sequence[nn.Parameter]], AbstractContextManager[object]]
+"""Makes the listed parameters whole while it is entered (ZeRO-3)."""
+
+
+def whole(_: Sequence[nn.Parameter]) -> AbstractContextManager[object]:
+    """Nothing is sharded in one process."""
+    return nullcontext()
+
+
+def full_weights(network: PreTrainedModel, gather: Gather = whole) -> Iterator[tuple[str, Tensor]]:
+    """(Hugging Face name, tensor) one at a time: tied heads under both names, adapters merged.
+
+    A tensor may be a view of the live parameter, and is only good until the next one is asked for.
+    """
+    adapted = {f"{name}.": layer for name, layer in adapter_layers(network).items()}
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    for name, tensor in network.state_dict().items():
+        if ".lora_" in name:
+            continue
+        prefix, found, rest = name.partition("base_layer.")
+        if found and rest == "weight":
+            layer = adapted[prefix]
+            with gather(list(layer.parameters())):
+                yield prefix + rest, merged_weight(layer)
+        elif name in parameters:
+            with gather([parameters[name]]):
+                yield prefix + rest, parameters[name].detach()
+        else:
+            yield name, tensor
+
+
+def export_model(
+    network: PreTrainedModel, lora: LoraConfig | None, path: Path, *, gather: Gather = whole, write: bool = True
+) -> None:
+    """Write the full model, adapters merged, and with LoRA on a policy the bare adapter in `path/adapter` as well.
+
+    Under ZeRO-3 every process must call this; the one with `write` keeps the weights and writes them.
+    """
+    tied = set(getattr(network, "all_tied_weights_keys", None) or ()) if _is_tied(network) else set()
+    state: dict[str, Tensor] = {}
+    for name, tensor in full_weights(network, gather):
+        if write and name not in tied:
+            state[name] = tensor.cpu().clone()
+    adapter = _adapter_state(network, gather) if lora is not None else {}
+    if not write:
+        return
+    dtype = network.config.dtype
+    network.config.dtype = next((t.dtype for n, t in state.items() if t.is_floating_point()), dtype)
+    save_model(network, path, state)
+    network.config.dtype = dtype
+    if lora is not None and network.get_output_embeddings() is not None:
+        folder = path / "adapter"
+        folder.mkdir(exist_ok=True)
+        config = peft_config(network, lora)
+        config.base_model_name_or_path = network.config.name_or_path
+        config.inference_mode = True
+        config.save_pretrained(str(folder))
+        save_file(adapter, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def _adapter_state(network: PreTrainedModel, gather: Gather) -> dict[str, Tensor]:
+    """Adapter weights under peft's names: its model wraps the network twice and leaves the adapter's name out."""
+    state = {}
+    for name, parameter in network.named_parameters():
+        if ".lora_" in name:
+            with gather([parameter]):
+                state[f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}"] = parameter.detach().cpu().clone()
+    return state
+
+
+def _is_tied(network: PreTrainedModel) -> bool:
+    output, inputs = network.get_output_embeddings(), network.get_input_embeddings()
+    return output is not None and output.weight is inputs.weight

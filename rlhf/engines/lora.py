@@ -1,0 +1,91 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv:2106.09685) through peft, put inside a network without wrapping it.
+
+The base weights are frozen and kept; with its adapters off, a policy is its own reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from rlhf.config import LoraConfig
+from rlhf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from peft import LoraConfig as PeftLoraConfig
+
+ADAPTER = "default"
+
+
+def add_adapters(network: PreTrainedModel, head: nn.Module, config: LoraConfig, seed: int) -> None:
+    """Adapters on the chosen linear layers; everything else but a scalar head is frozen."""
+    from peft import inject_adapter_in_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(peft_config(network, config), network, adapter_name=ADAPTER)
+    for layer in adapter_layers(network).values():
+        layer.lora_A.float()
+        layer.lora_B.float()
+    if isinstance(head, nn.Linear):  # a value or reward head is new: it is trained whole
+        head.requires_grad_(True)
+
+
+def peft_config(network: PreTrainedModel, config: LoraConfig) -> PeftLoraConfig:
+    """What peft is told, now and to load an exported adapter. Raises `ConfigError` on unknown targets."""
+    from peft import LoraConfig as PeftLoraConfig
+
+    linear = {name for name, module in network.named_modules() if isinstance(module, nn.Linear | Conv1D)}
+    inner = sorted({name.rsplit(".", 1)[-1] for name in linear if "." in name and "lora_" not in name} - {"base_layer"})
+    targets = inner if config.target_modules == "all-linear" else list(config.target_modules)
+    if unknown := [name for name in targets if name.rsplit(".", 1)[-1] not in inner]:
+        raise ConfigError(f"lora.target_modules {unknown}: no such linear layers; there are {', '.join(inner)}")
+    return PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # only ever divided by the rank
+        lora_dropout=config.dropout,
+        target_modules=targets,
+        task_type=None,
+    )
+
+
+def adapter_layers(network: nn.Module) -> dict[str, Any]:
+    """Peft's layers by name; found by what they hold, so that a run without adapters does not import peft."""
+    return {name: module for name, module in network.named_modules() if hasattr(module, "lora_A")}
+
+
+@contextmanager
+def adapters_off(network: nn.Module) -> Iterator[None]:
+    """The network as it was before any adapter.
+
+    The flag is set and not `enable_adapters` called, which also turns `requires_grad` off and on again and so would
+    undo what an optimizer or DeepSpeed hung on the parameters.
+    """
+    layers = list(adapter_layers(network).values())
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def train_dropout(network: nn.Module) -> None:
+    """The dropout a recipe asked for in adapters is the only one that is ever on, and only while training."""
+    for layer in adapter_layers(network).values():
+        layer.lora_dropout.train()
+
+
+def merged_weight(layer: Any) -> Tensor:
+    """`W + (alpha / r) B A` in float32, without touching the layer."""
+    base = layer.get_base_layer()
+    delta = layer.get_delta_weight(ADAPTER)
+    merged: Tensor = base.weight.detach().float() + delta.detach().float()
+    return merged

@@ -1,0 +1,181 @@
+"""What every train engine has in common: a global batch in micro-batches, one division by the global count, one step.
+
+    total = sum over micro-batches and processes of loss_fn(output, rows).total
+    gradient = d(total / count)
+
+The count is taken once from the whole batch, so neither micro-batch size nor the number of processes changes a step.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf.config import RoleSpec
+from rlhf.engines.lora import adapters_off, train_dropout
+from rlhf.engines.microbatches import micro_batches, restore, to_device
+from rlhf.engines.models import Output, RoleModel, read
+from rlhf.engines.optimizer import learning_rate
+from rlhf.engines.precision import Precision
+from rlhf.engines.pretrained import context_limit
+from rlhf.engines.settings import EngineConfig
+from rlhf.errors import ConfigError, DataError, RunError
+from rlhf.protocols import Loss
+from rlhf.types import Batch, LossSum, Metrics, PolicyOutput
+
+
+class MicroBatchedEngine(ABC):
+    """`forward` and `train_step` over `self.module`; a subclass says how to go backward and how to step."""
+
+    config: EngineConfig
+    spec: RoleSpec
+    model: RoleModel
+    device: torch.device
+    precision: Precision
+    steps: int
+    """Optimizer steps taken since the run began."""
+
+    @abstractmethod
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        """Add the gradient of `loss`, already divided by the global count; `last` marks a step's last micro-batch."""
+
+    @abstractmethod
+    def _apply(self, lr: float) -> float:
+        """Clip, step with this rate, drop the gradients; returns the norm before clipping.
+
+        Raises `RunError`, with nothing stepped, where that norm is not finite.
+        """
+
+    @abstractmethod
+    def _reduced(self, sums: Tensor) -> Tensor:
+        """Sums over the processes."""
+
+    @property
+    def _callable(self) -> Any:
+        """What is called: the module, or what DeepSpeed made of it."""
+        return self.model
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> Any:
+        """The role's output for every row, in the batch's order; `[B, T]` fields are zero where no mask asks."""
+        self._check(batch)
+        self.model.eval()
+        local = to_device(batch, self.device)  # type: ignore[type-var]
+        pieces = [
+            (rows, self._read(piece, entropy_grad=False))
+            for rows, piece in micro_batches(local, self.config.micro_batch_size)
+        ]
+        return to_device_output(restore(pieces, local), batch.inputs.tokens.device)
+
+    def base_forward(self, batch: Batch) -> PolicyOutput:
+        """`forward` of the model as it was before its adapters: the reference of a LoRA policy."""
+        if self.spec.model.lora is None:
+            raise ConfigError(f"the {self.spec.role} has no adapters; a reference of its own is needed")
+        with adapters_off(self.model):
+            output = self.forward(batch)
+        assert isinstance(output, PolicyOutput)
+        return output
+
+    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
+        """One optimizer step over the whole batch. Raises `RunError` on a loss that is not finite."""
+        return self.train_shard(batch, loss_fn, loss_fn.count(batch))
+
+    def train_shard(self, batch: Batch, loss_fn: Loss[Any], count: float) -> Metrics:
+        """`train_step` over this process's rows; `count` is the global one. Metrics are the same in every process."""
+        if self.spec.optimizer is None:
+            raise ConfigError(f"the {self.spec.role} has no optimizer and cannot be trained")
+        if not count > 0:
+            raise DataError(f"the batch has nothing to train on: {type(loss_fn).__name__} counts {count}")
+        self._check(batch)
+        self._training_mode()
+        pieces = micro_batches(to_device(batch, self.device), self.config.micro_batch_size)  # type: ignore[type-var]
+        sums: dict[str, Tensor] = {}
+        for index, (_, piece) in enumerate(pieces):
+            output = self._read(piece, entropy_grad=getattr(loss_fn, "entropy_grad", True))
+            loss = loss_fn(output, piece)
+            self._backward(loss.total / count, last=index + 1 == len(pieces))
+            _add(sums, loss)
+        return self._finish(sums, count)
+
+    def _finish(self, sums: dict[str, Tensor], count: float) -> Metrics:
+        names = sorted(sums)
+        totals = self._reduced(torch.stack([sums[name] for name in names])).tolist()
+        metrics = {name: _ratio(total, number) for name, (total, number) in zip(names, totals, strict=True)}
+        loss = dict(zip(names, totals, strict=True))[_LOSS][0] / count
+        del metrics[_LOSS]
+        role = self.spec.role
+        if not math.isfinite(loss):
+            self._drop_gradients()
+            raise RunError(
+                f"the {role}'s loss is {loss} in optimizer step {self.steps + 1}; the step was not taken. Lower the "
+                "learning rate, or look for rewards and advantages that are not finite"
+            )
+        assert self.spec.optimizer is not None
+        lr = learning_rate(self.spec.optimizer, self.steps, self.spec.num_steps)
+        norm = self._apply(lr)
+        self.steps += 1
+        return {**metrics, f"{role}/loss": loss, f"{role}/grad_norm": norm, f"{role}/lr": lr}
+
+    @abstractmethod
+    def _drop_gradients(self) -> None: ...
+
+    def _refuse_norm(self, norm: float) -> None:
+        if not math.isfinite(norm):
+            self._drop_gradients()
+            raise RunError(
+                f"the {self.spec.role}'s gradient norm is {norm} in optimizer step {self.steps + 1} though its loss is "
+                "finite; the step was not taken. Lower the learning rate or max_grad_norm, or use dtype float32"
+            )
+
+    def _read(self, piece: Batch, *, entropy_grad: bool) -> Output:
+        with self.precision.autocast():
+            return read(
+                self._callable, self.spec.role, piece.inputs, packing=self.config.packing, entropy_grad=entropy_grad
+            )
+
+    def _training_mode(self) -> None:
+        """Dropout is off everywhere but in adapters; checkpointing of activations only works in training mode."""
+        self.model.train(self.spec.model.gradient_checkpointing)
+        if self.spec.model.lora is not None:
+            train_dropout(self.model)
+
+    def _check(self, batch: Batch) -> None:
+        """Raises `DataError` on rows longer than the context and on tokens outside the vocabulary."""
+        rows = batch.inputs
+        if len(rows) == 0:
+            raise DataError(f"an empty batch was given to the {self.spec.role}")
+        config = self.model.network.config
+        longest, limit = int(rows.lengths_B.max()), context_limit(self.spec.model, config)
+        if limit is not None and longest > limit:
+            raise DataError(f"a row of {longest} tokens was given to the {self.spec.role}, whose context is {limit}")
+        highest, vocab_size = int(rows.tokens.max()), config.get_text_config().vocab_size
+        if highest >= vocab_size or int(rows.tokens.min()) < 0:
+            raise DataError(
+                f"token {highest} was given to the {self.spec.role}, whose vocabulary has {vocab_size}; "
+                "is the tokenizer that of another model?"
+            )
+
+
+_LOSS = "\0loss"
+"""Key of the loss itself among the sums; no metric can have it."""
+
+
+def _add(sums: dict[str, Tensor], loss: LossSum) -> None:
+    """Sums in float64: thousands of micro-batches may be added."""
+    parts = {_LOSS: (loss.total, torch.ones_like(loss.total)), **loss.sums}
+    for name, pair in parts.items():
+        both = torch.stack([part.detach().double() for part in pair])
+        sums[name] = sums[name] + both if name in sums else both
+
+
+def _ratio(total: float, number: float) -> float:
+    return total / number if number else 0.0
+
+
+def to_device_output(output: Output, device: torch.device) -> Output:
+    """Outputs return to where their batch came from."""
+    return type(output)(**{name: value.to(device) for name, value in vars(output).items()})

@@ -1,0 +1,147 @@
+"""Weights on disk to networks of transformers and back; fresh networks. Safetensors only, no remote code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+from transformers.utils import logging as transformers_logging
+
+from rlhf.config import ModelConfig, NewModelConfig
+from rlhf.engines.heads import init_scalar_head, scalar_head
+from rlhf.errors import ConfigError
+
+
+def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The language model of a folder or hub name. Raises `ConfigError` where it cannot be loaded whole."""
+    network, missing = _load(AutoModelForCausalLM, model, dtype)
+    if missing:
+        raise ConfigError(
+            f"{model.path} has no weights for {', '.join(sorted(missing)[:3])}; a policy needs a causal language model "
+            "(was this saved as a reward model?)"
+        )
+    return network
+
+
+def load_scorer(model: ModelConfig, dtype: torch.dtype, *, role: str, seed: int) -> PreTrainedModel:
+    """The network with a scalar head: a saved reward or value model, or a language model given a fresh seeded head."""
+    network, missing = _load(AutoModelForSequenceClassification, model, dtype, num_labels=1)
+    head = scalar_head(network)
+    own = {name for name, parameter in network.named_parameters() if parameter is head.weight or parameter is head.bias}
+    if missing - own:
+        raise ConfigError(f"{model.path} has no weights for {', '.join(sorted(missing - own)[:3])}")
+    if missing:
+        init_scalar_head(head, role, seed)
+    return network
+
+
+def create_model(
+    new: NewModelConfig,
+    *,
+    vocab_size: int,
+    bos_token_id: int | None,
+    eos_token_id: int,
+    pad_token_id: int,
+    seed: int,
+) -> LlamaForCausalLM:
+    """A Llama with random weights of standard deviation `sqrt(2 / (5 h))` (Nguyen and Salazar 2019, SmallInit)."""
+    mlp_size = new.mlp_size or -(-8 * new.hidden_size // (3 * 32)) * 32
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=new.hidden_size,
+        intermediate_size=mlp_size,
+        num_hidden_layers=new.num_layers,
+        num_attention_heads=new.num_heads,
+        num_key_value_heads=new.num_kv_heads or new.num_heads,
+        max_position_embeddings=new.context,
+        tie_word_embeddings=new.tie_embeddings,
+        initializer_range=(2 / (5 * new.hidden_size)) ** 0.5,
+        bos_token_id=bos_token_id,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = LlamaForCausalLM(config)
+    # transformers leaves the row of the padding token at zero, which ties it to a constant logit of 0
+    return network.eval()
+
+
+def save_model(network: PreTrainedModel, path: Path, state: dict[str, torch.Tensor] | None = None) -> None:
+    """Write a folder that `from_pretrained` loads; `state` instead of the network's own weights where given."""
+    path.mkdir(parents=True, exist_ok=True)
+    with _quiet():
+        network.save_pretrained(path, state_dict=state)
+
+
+def context_limit(model: ModelConfig, config: Any) -> int | None:
+    """Longest row in tokens: `max_length` of the recipe, and never more than the network's own context."""
+    own = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit for limit in (model.max_length, own) if limit]
+    return min(limits) if limits else None
+
+
+def _load(
+    auto_class: Any, model: ModelConfig, dtype: torch.dtype, **options: Any
+) -> tuple[PreTrainedModel, frozenset[str]]:
+    """The network without dropout, in evaluation mode, and the names its folder had no weights for."""
+    if model.path is None:
+        raise ConfigError("a fresh model must be written to a folder before an engine loads it")
+    if model.attention != "auto":
+        options["attn_implementation"] = model.attention
+    try:
+        with _quiet():
+            network, info = auto_class.from_pretrained(
+                model.path,
+                revision=model.revision,
+                dtype=dtype,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(f"cannot load the model {model.path!r}: {reason}") from error
+    if info["mismatched_keys"]:
+        raise ConfigError(f"{model.path}: weights of the wrong shape: {sorted(map(str, info['mismatched_keys']))[:3]}")
+    if model.gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    disable_dropout(network)
+    return network.eval(), frozenset(info["missing_keys"])
+
+
+def disable_dropout(network: nn.Module) -> None:
+    """Log-probs of the same tokens must agree between sampling, scoring and training."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading speaks through `ConfigError`, not through a library's warnings and progress bars."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,57 @@
+"""Questions put to a loaded network before it is trusted with a run: the answers cost a few tokens of arithmetic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rlhf.engines.models import PolicyModel
+
+
+@torch.no_grad()
+def check_head(model: PolicyModel, network: PreTrainedModel) -> None:
+    """Our chunked head must give the log-probs of the network's own logits.
+
+    Raises `ConfigError` where it does not: some families do more there than a matrix product.
+    """
+    tokens = _some_tokens(network, 6)
+    sources_N = torch.arange(5, device=tokens.device)
+    ours_N, _ = model(tokens, None, sources_N, tokens[0, 1:], False)
+    logits = network(input_ids=tokens, use_cache=False).logits.float() / model.head.temperature
+    theirs_N = logits.log_softmax(-1)[0, :-1].gather(-1, tokens[0, 1:, None]).squeeze(-1)
+    if not torch.allclose(ours_N, theirs_N, atol=_tolerance(network), rtol=_tolerance(network)):
+        raise ConfigError(
+            f"{type(network).__name__} computes its logits in a way this toolkit does not know "
+            f"(log-probs differ by {float((ours_N - theirs_N).abs().max()):.2g}); use a model of another family"
+        )
+
+
+@torch.no_grad()
+def check_packing(network: PreTrainedModel) -> None:
+    """Rows put end to end must not see each other. Raises `ConfigError` for a family in which they do."""
+    tokens = _some_tokens(network, 10)
+    positions = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3]], device=tokens.device)
+    together = network.base_model(input_ids=tokens, position_ids=positions, use_cache=False)[0][:, 6:]
+    alone = network.base_model(input_ids=tokens[:, 6:], use_cache=False)[0]
+    if not torch.allclose(together, alone, atol=_tolerance(network), rtol=_tolerance(network)):
+        raise ConfigError(
+            f"{type(network).__name__} cannot keep packed rows apart with attention "
+            f"{network.config._attn_implementation!r}; set packing: false"
+        )
+
+
+def _some_tokens(network: PreTrainedModel, number: int) -> Tensor:
+    vocab_size = network.config.get_text_config().vocab_size
+    tokens = torch.randint(vocab_size, (1, number), generator=torch.Generator().manual_seed(0))
+    return tokens.to(network.device)
+
+
+def _tolerance(network: PreTrainedModel) -> float:
+    """A wrong head is off by far more than the rounding of the format."""
+    return 1e-3 if network.dtype == torch.float32 else 0.15

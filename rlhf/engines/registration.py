@@ -1,0 +1,46 @@
+"""The built-in engines; a factory loads its libraries only when a run builds it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf.config import ModelConfig, RoleSpec
+from rlhf.engines.settings import DeepSpeedConfig, TorchConfig, TransformersRolloutConfig
+from rlhf.hookspecs import hookimpl
+from rlhf.protocols import RolloutEngine, TrainEngine
+from rlhf.registry import Register
+
+
+def torch_engine(config: TorchConfig, spec: RoleSpec) -> TrainEngine[Any]:
+    """One process."""
+    from rlhf.engines.torch_engine import TorchEngine
+
+    return TorchEngine(config, spec)
+
+
+def deepspeed_engine(config: DeepSpeedConfig, spec: RoleSpec) -> TrainEngine[Any]:
+    """ZeRO over the processes of a group."""
+    from rlhf.engines.deepspeed_engine import DeepSpeedEngine
+
+    return DeepSpeedEngine(config, spec)
+
+
+def transformers_rollout(config: TransformersRolloutConfig, model: ModelConfig) -> RolloutEngine:
+    """Generation without another library."""
+    from rlhf.engines.transformers_rollout import TransformersRollout
+
+    engine: RolloutEngine = TransformersRollout(config, model)
+    return engine
+
+
+@hookimpl
+def register_train_engines(register: Register) -> None:
+    """`torch` and `deepspeed`."""
+    register("torch", torch_engine, config=TorchConfig)
+    register("deepspeed", deepspeed_engine, config=DeepSpeedConfig)
+
+
+@hookimpl
+def register_rollout_engines(register: Register) -> None:
+    """`transformers`."""
+    register("transformers", transformers_rollout, config=TransformersRolloutConfig)

@@ -1,0 +1,40 @@
+"""Options of the engines; light, so that a recipe is checked without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rlhf.config import PartConfig
+
+
+class EngineConfig(PartConfig):
+    """How a batch is cut before it meets the model; none of it changes a result."""
+
+    micro_batch_size: int = Field(default=32, ge=1)
+    """Rows run through the model at once; lower it when memory runs out."""
+    packing: bool = False
+    """Put the rows of a micro-batch end to end in one row without padding; rows never see each other."""
+
+
+class TorchConfig(EngineConfig):
+    """One process, plain PyTorch, on its GPU or CPU."""
+
+
+class DeepSpeedConfig(EngineConfig):
+    """DeepSpeed ZeRO over the processes of a group."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """What is spread over the processes: 1 optimizer state, 2 also gradients, 3 also the weights."""
+    offload_optimizer: bool = False
+    """Keep the optimizer state in CPU memory (stages 1 to 3)."""
+    offload_parameters: bool = False
+    """Keep the weights in CPU memory between uses (stage 3)."""
+
+
+class TransformersRolloutConfig(PartConfig):
+    """Generation in plain transformers, in this process."""
+
+    batch_size: int = Field(default=64, ge=1)
+    """Sequences generated at once."""

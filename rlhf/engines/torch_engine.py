@@ -1,0 +1,71 @@
+"""The train engine of one process: plain PyTorch on its GPU or CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from rlhf.config import RoleSpec
+from rlhf.engines.checkpoints import model_tensors, read_state, restore_model, write_state
+from rlhf.engines.export import export_model, full_weights
+from rlhf.engines.micro_batched import MicroBatchedEngine
+from rlhf.engines.models import build_model
+from rlhf.engines.optimizer import adamw, clip, gradient_norm
+from rlhf.engines.precision import Precision, local_device
+from rlhf.engines.settings import TorchConfig
+
+
+class TorchEngine(MicroBatchedEngine):
+    """A role's model and, where it is trained, its AdamW. Satisfies `rlhf.protocols.TrainEngine`."""
+
+    def __init__(self, config: TorchConfig, spec: RoleSpec) -> None:
+        self.config = config
+        self.spec = spec
+        self.device = local_device()
+        trains_all = spec.optimizer is not None and spec.model.lora is None
+        self.precision = Precision.of(spec.model, self.device, full_weights=trains_all)
+        self.model = build_model(spec, self.precision.storage, packing=config.packing).to(self.device)
+        self.optimizer = None if spec.optimizer is None else adamw(self.model, spec.optimizer)
+        self.steps = 0
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def _apply(self, lr: float) -> float:
+        assert self.optimizer is not None
+        assert self.spec.optimizer is not None
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        norm = gradient_norm(trained)
+        self._refuse_norm(float(norm))
+        clip(trained, norm, self.spec.optimizer.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self._drop_gradients()
+        return float(norm)
+
+    def _drop_gradients(self) -> None:
+        self.model.zero_grad(set_to_none=True)
+
+    def _reduced(self, sums: Tensor) -> Tensor:
+        return sums
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full weights by Hugging Face names, tied heads included, adapters merged. Views: copy what must last."""
+        return full_weights(self.model.network)
+
+    def export(self, path: Path) -> None:
+        """Write a folder that `from_pretrained` loads; with LoRA also the bare adapter in `adapter/`."""
+        export_model(self.model.network, self.spec.model.lora, path)
+
+    def save(self, path: Path) -> None:
+        """Write trained weights, optimizer state, step and random state: `load` continues bit for bit."""
+        write_state(path, model_tensors(self.model, self.optimizer), role=self.spec.role, steps=self.steps)
+
+    def load(self, path: Path) -> None:
+        """Take up what `save` wrote. Raises `RunError` where it is missing, broken or of another model."""
+        tensors, steps = read_state(path, role=self.spec.role)
+        restore_model(self.model, self.optimizer, tensors, path)
+        self.steps = steps

@@ -1,0 +1,191 @@
+"""Generation in plain transformers: left-padded batches, a KV cache, each prompt computed once for all its samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, DynamicCache
+
+from rlhf.config import ModelConfig
+from rlhf.engines.precision import Precision, local_device
+from rlhf.engines.pretrained import context_limit, load_causal_lm
+from rlhf.engines.sampling import choose, uniforms
+from rlhf.engines.settings import TransformersRolloutConfig
+from rlhf.engines.weight_loading import load_strictly
+from rlhf.errors import ConfigError, DataError, RunError
+from rlhf.types import Completion, Prompt, Sampling
+
+COMPACT_AT = 0.75
+"""Finished rows leave the batch when no more than this share of its rows is still running."""
+
+
+@dataclass
+class _Row:
+    """One sample being written."""
+
+    prompt: int
+    sample: int
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+
+class TransformersRollout:
+    """Satisfies `rlhf.protocols.RolloutEngine`; a sample is a function of (seed, prompt id, sample index, weights)."""
+
+    def __init__(self, config: TransformersRolloutConfig, model: ModelConfig) -> None:
+        self.config = config
+        self.device = local_device()
+        self.precision = Precision.of(model, self.device, full_weights=False)
+        self.network = load_causal_lm(model, self.precision.storage).requires_grad_(False)
+        self.wake()
+        self.limit = context_limit(model, self.network.config)
+        try:
+            self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot load the tokenizer of {model.path!r}: {str(error).splitlines()[0]}") from error
+        self.stop_ids = self._stop_ids()
+        self.version = 0
+        self._half_loaded: str | None = None
+
+    def _stop_ids(self) -> frozenset[int]:
+        """Every token that ends a turn: chat models name several in their generation config."""
+        generation = self.network.generation_config
+        named = [self.tokenizer.eos_token_id, generation.eos_token_id if generation else None]
+        return frozenset(i for ids in named if ids is not None for i in (ids if isinstance(ids, list) else [ids]))
+
+    @torch.no_grad()
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
+
+        `logprobs` are float32, at the temperature, of the distribution before top-k and top-p.
+        """
+        if self._half_loaded:
+            raise RunError(f"generation after weights failed to load: {self._half_loaded}")
+        self._check(prompts, sampling)
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
+        rows = [_Row(prompt=i, sample=k) for i in by_length for k in range(sampling.num_samples)]
+        for start in range(0, len(rows), self.config.batch_size):
+            self._generate_batch(prompts, rows[start : start + self.config.batch_size], sampling)
+        return self._completions(len(prompts), rows)
+
+    def _generate_batch(self, prompts: Sequence[Prompt], rows: list[_Row], sampling: Sampling) -> None:
+        cache, mask, logits = self._prefill(prompts, rows)
+        position = mask.sum(dim=1, keepdim=True)
+        draws = torch.stack(
+            [uniforms(sampling.seed, prompts[r.prompt].id, r.sample, sampling.max_tokens) for r in rows]
+        ).to(self.device)
+        stops = torch.tensor(sorted(self.stop_ids), device=self.device)
+        running = torch.ones(len(rows), dtype=torch.bool, device=self.device)
+        columns: list[tuple[list[_Row], Tensor, Tensor]] = []
+        for step in range(sampling.max_tokens):
+            tokens, logprobs = choose(logits, draws[:, step], sampling)
+            columns.append((rows, tokens, logprobs))
+            running = running & ~torch.isin(tokens, stops)
+            num_running = int(running.sum())
+            if num_running == 0 or step + 1 == sampling.max_tokens:
+                break
+            if num_running <= COMPACT_AT * len(rows):
+                kept = running.nonzero().squeeze(1)
+                cache.batch_select_indices(kept)
+                mask, position, draws, tokens = mask[kept], position[kept], draws[kept], tokens[kept]
+                rows, running = [rows[i] for i in kept.tolist()], running[kept]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            logits = self._forward(tokens[:, None], mask, position, cache)
+            position = position + 1
+        _write(columns, self.stop_ids)
+
+    def _prefill(self, prompts: Sequence[Prompt], rows: list[_Row]) -> tuple[DynamicCache, Tensor, Tensor]:
+        """Cache, mask and next-token logits of every row; a prompt shared by several rows runs once."""
+        distinct = list(dict.fromkeys(row.prompt for row in rows))
+        width = max(len(prompts[i].token_ids) for i in distinct)
+        tokens = torch.zeros((len(distinct), width), dtype=torch.long)
+        mask = torch.zeros((len(distinct), width), dtype=torch.long)
+        for k, i in enumerate(distinct):
+            ids = torch.tensor(prompts[i].token_ids)
+            tokens[k, width - len(ids) :] = ids
+            mask[k, width - len(ids) :] = 1
+        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        cache = DynamicCache(config=self.network.config)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        logits = self._forward(tokens, mask, positions, cache)
+        if len(distinct) < len(rows):
+            place = {prompt: k for k, prompt in enumerate(distinct)}
+            index = torch.tensor([place[row.prompt] for row in rows], device=self.device)
+            cache.batch_select_indices(index)
+            mask, logits = mask[index], logits[index]
+        return cache, mask, logits
+
+    def _forward(self, tokens: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+        """Logits of the next token, `[B, V]`."""
+        output = self.network(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1]  # type: ignore[no-any-return]
+
+    def _completions(self, num_prompts: int, rows: list[_Row]) -> list[list[Completion]]:
+        grouped: list[list[Completion]] = [[] for _ in range(num_prompts)]
+        for row in rows:
+            completion = Completion(
+                token_ids=tuple(row.tokens),
+                logprobs=tuple(row.logprobs),
+                text=str(self.tokenizer.decode(row.tokens, skip_special_tokens=True)),
+                finish_reason="stop" if row.stopped else "length",
+                policy_version=self.version,
+            )
+            grouped[row.prompt].append(completion)
+        return grouped
+
+    def _check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
+        """All prompts before any is run."""
+        vocab_size = self.network.config.get_text_config().vocab_size
+        for prompt in prompts:
+            ids = prompt.token_ids
+            if not ids:
+                raise DataError(f"prompt {prompt.id!r} has no tokens")
+            if max(ids) >= vocab_size or min(ids) < 0:
+                raise DataError(f"prompt {prompt.id!r} has token {max(ids)}; the model's vocabulary has {vocab_size}")
+            if self.limit is not None and len(ids) + sampling.max_tokens > self.limit:
+                raise DataError(
+                    f"prompt {prompt.id!r} has {len(ids)} tokens and max_tokens is {sampling.max_tokens}, together "
+                    f"more than the context of {self.limit}; shorten prompts or lower max_tokens"
+                )
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
+        """Replace every weight. Raises `RunError` on a missing, unknown or mis-shaped one; `generate` refuses then."""
+        self._half_loaded = f"version {version} was cut short"
+        try:
+            load_strictly(self.network, weights)
+        except RunError as error:
+            self._half_loaded = str(error)
+            raise
+        self._half_loaded = None
+        self.version = version
+
+    def sleep(self) -> None:
+        """Weights wait in CPU memory; no cache outlives `generate`."""
+        nn.Module.to(self.network, "cpu")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def wake(self) -> None:
+        nn.Module.to(self.network, self.device)
+
+
+def _write(columns: list[tuple[list[_Row], Tensor, Tensor]], stop_ids: frozenset[int]) -> None:
+    """Tokens from the device to the rows, once a batch; what a row got after its end is dropped."""
+    for rows, tokens, logprobs in columns:
+        for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
+            if not row.stopped:
+                row.tokens.append(token)
+                row.logprobs.append(logprob)
+                row.stopped = token in stop_ids
