@@ -77,6 +77,8 @@ class ModelConfig(PartConfig):
     """A folder, a hub name, or `stage:NAME` for what an earlier stage made."""
     revision: str | None = None
     """Hub revision; pin a commit hash for reproducible runs."""
+    eos_token: str | None = None
+    """Ends an answer, where the tokenizer itself names no such token or the wrong one."""
     new: NewModelConfig | None = None
     """A fresh model instead of `path`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

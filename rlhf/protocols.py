@@ -156,10 +156,19 @@ class Tracker(Protocol):
 class Run(Protocol):
     """What an algorithm sees. Timing, logging, hooks, checkpoints and stopping live behind it."""
 
-    policy: TrainEngine[PolicyOutput]
-    value: TrainEngine[ValueOutput]
-    reward: TrainEngine[RewardOutput]
-    reference: TrainEngine[PolicyOutput]
+    @property
+    def policy(self) -> TrainEngine[PolicyOutput]: ...
+
+    @property
+    def reference(self) -> TrainEngine[PolicyOutput]:
+        """Only ever runs forward."""
+        ...
+
+    @property
+    def value(self) -> TrainEngine[ValueOutput]: ...
+
+    @property
+    def reward(self) -> TrainEngine[RewardOutput]: ...
 
     def texts(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch) until the last step; rows are documents cut at the context length."""

@@ -61,8 +61,10 @@ class RolloutConfig(PartConfig):
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0)
 
-    def sampling(self, num_samples: int, seed: int) -> Sampling:
+    def sampling(self, num_samples: int, seed: int, stop_token_ids: tuple[int, ...]) -> Sampling:
+        """What the rollout engine is told."""
         return Sampling(
+            stop_token_ids=stop_token_ids,
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_p=self.top_p,

@@ -130,7 +130,7 @@ def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     result = copy.deepcopy(dict(defaults))
     for key, value in own.items():
         inner = result.get(key)
-        result[key] = merged(inner, value) if _same_part(inner, value) else copy.deepcopy(value)
+        result[key] = merged(inner or {}, value) if _same_part(inner, value) else copy.deepcopy(value)
     return result
 
 

@@ -110,6 +110,8 @@ class Sampling:
     top_p: float = 1.0
     top_k: int = 0
     num_samples: int = 1
+    stop_token_ids: tuple[int, ...] = ()
+    """Ends of a turn, besides those the model itself names."""
     seed: int = 0
 
 

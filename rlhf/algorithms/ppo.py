@@ -65,7 +65,8 @@ class PolicyLoss:
     entropy_coef: float = 0.0
 
     @property
-    def needs_entropy_gradient(self) -> bool:
+    def entropy_grad(self) -> bool:
+        """Whether the engine must keep the entropy's graph."""
         return self.entropy_coef > 0
 
     def count(self, batch: Experience) -> float:

@@ -34,6 +34,8 @@ class SupervisedConfig(PartConfig):
 class NextTokenLoss:
     """Cross entropy of the masked tokens: -sum_t w_t log p(x_t | x_<t), over the sum of the weights w."""
 
+    entropy_grad: ClassVar[bool] = False
+
     def count(self, batch: TokenBatch) -> float:
         return float(_weights(batch).sum())
 

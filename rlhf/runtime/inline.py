@@ -1,0 +1,66 @@
+"""All roles in this process: for debugging, tests, and machines without Ray or DeepSpeed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rlhf.config import Part
+from rlhf.errors import ConfigError
+from rlhf.plugins import Plugins
+from rlhf.protocols import RolloutEngine
+from rlhf.runtime.journal import Journal
+from rlhf.runtime.live_run import LiveRun
+from rlhf.runtime.models import build_encoder
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.stage import StageOutcome, drive
+from rlhf.runtime.threads import use_threads
+
+
+def run_inline(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: bool) -> StageOutcome:
+    """Run a stage here."""
+    if any(workers.num > 1 for workers in plan.runtime.workers.values()):
+        raise ConfigError("runtime.workers: the inline runtime is one process; use runtime.type=ray for more")
+    use_threads(plan, processes=1)
+    run = LiveRun(
+        plan,
+        plugins,
+        build_algorithm(plan.config, plugins),
+        build_dataset(plan.config, plugins),
+        build_encoder(plan),
+        build_engines(plan, plugins),
+        build_rollout(plan, plugins) if plan.samples else None,
+        journal,
+    )
+    return drive(run, resume=resume)
+
+
+def build_engines(plan: StagePlan, plugins: Plugins) -> dict[str, Any]:
+    """An engine for each role, in this process; `auto` is `torch` here."""
+    part = Part(type="torch", **plan.engine.options) if plan.engine.type == "auto" else plan.engine
+    engines = {
+        role: plugins.registry.build("train_engine", part.type, part.options, spec, where="engine")
+        for role, spec in plan.specs.items()
+    }
+    if "policy" in engines and "reference" not in engines:
+        engines["reference"] = AdapterOff(engines["policy"])
+    return engines
+
+
+def build_rollout(plan: StagePlan, plugins: Plugins) -> RolloutEngine:
+    """The rollout engine, loaded with the policy's starting weights."""
+    part = plan.config.rollout.engine
+    engine: RolloutEngine = plugins.registry.build(
+        "rollout_engine", part.type, part.options, plan.config.model, where="rollout.engine"
+    )
+    return engine
+
+
+class AdapterOff:
+    """The reference of a LoRA policy: the policy with its adapter off. Only ever runs forward."""
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+
+    def forward(self, batch: Any) -> Any:
+        """Log-probs under the untouched base model."""
+        return self._policy.base_forward(batch)

@@ -1,0 +1,224 @@
+"""A whole run: check everything, run the stages in order, evaluate, write the summary and the report."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rlhf.errors import ConfigError, Interrupted
+from rlhf.evaluation.report import write_report
+from rlhf.plugins import Plugins, load_plugins
+from rlhf.protocols import Dataset
+from rlhf.recipe import Recipe, check_parts, load_recipe
+from rlhf.runtime.checkpoints import Checkpoints
+from rlhf.runtime.evaluating import evaluate_models
+from rlhf.runtime.inline import run_inline
+from rlhf.runtime.journal import DriverJournal, Interruption, Journal
+from rlhf.runtime.models import require_model, write_new_model
+from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
+from rlhf.runtime.result import RunResult
+from rlhf.runtime.stage import StageOutcome
+from rlhf.tracking.progress import Progress, progress_for
+from rlhf.tracking.summary import SUMMARY_NAME, read_summary, write_summary
+
+RunStage = Callable[[StagePlan, Journal, bool], StageOutcome]
+
+
+def prepare(
+    recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> tuple[Recipe, Plugins]:
+    """Load recipe and plugins and check all that can be checked before anything expensive starts, data included."""
+    loaded = load_recipe(recipe, overrides)
+    plugins = load_plugins(loaded.plugins)
+    plugins.require_healthy()
+    check_parts(loaded, plugins)
+    for name in loaded.stages:
+        plan = plan_stage(loaded, name, plugins, Path("runs") / loaded.name)
+        if not _made_by_a_stage(loaded, name):
+            require_model(plan.config.model)
+    return loaded, plugins
+
+
+def train(
+    recipe: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+) -> RunResult:
+    """Run a recipe; see `rlhf.train`."""
+    loaded, plugins = prepare(recipe, overrides)
+    folder = Path(out) if out is not None else Path("runs") / loaded.name
+    _claim(folder, loaded, resume=resume)
+    started = time.monotonic()
+    progress = progress_for(sys.stderr)
+    with Interruption.caught(progress.note) as interruption, _runner(loaded, plugins) as run_stage:
+        try:
+            stages = [_stage(loaded, name, plugins, folder, progress, run_stage, resume) for name in loaded.stages]
+        except Interrupted as stop:
+            hint = f"{stop}; continue with --resume --out {folder}"
+            raise Interrupted(hint, interruption.exit_code) from None
+    summary: dict[str, Any] = {
+        "name": loaded.name,
+        "seed": loaded.seed,
+        "recipe_hash": loaded.digest,
+        "stages": stages,
+        "versions": _versions(),
+    }
+    if loaded.evaluation is not None:
+        progress.note(f"evaluating on suite {loaded.evaluation.suite}")
+        summary |= _evaluate(loaded, plugins, folder)
+    summary["seconds"] = round(time.monotonic() - started, 2)
+    write_summary(folder, summary)
+    progress.note(f"report: {write_report(folder)}")
+    last = plan_stage(loaded, list(loaded.stages)[-1], plugins, folder)
+    return RunResult(folder=folder, summary=read_summary(folder), model=last.model_folder)
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+def _stage(
+    recipe: Recipe,
+    name: str,
+    plugins: Plugins,
+    run_folder: Path,
+    progress: Progress,
+    run_stage: RunStage,
+    resume: bool,
+) -> dict[str, Any]:
+    """Run one stage, or, on resume, take the summary of one that is done."""
+    plan = plan_stage(recipe, name, plugins, run_folder)
+    if resume and (plan.folder / SUMMARY_NAME).is_file():
+        summary = read_summary(plan.folder)
+        progress.note(f"stage {name}: done before ({summary['steps']} steps)")
+        return summary
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    plan = _with_fresh_model(plan, build_dataset(plan.config, plugins), resume)
+    first_step = 1 + (_steps_saved(plan) if resume else 0)
+    started = time.monotonic()
+    progress.start(name, plan.num_steps, resumed_from=first_step - 1)
+    journal = DriverJournal(recipe, plugins, name, plan.folder, progress, first_step)
+    plugins.hook.on_run_start(stage=name, recipe=recipe.model_dump(mode="json"), folder=plan.folder)
+    outcome: StageOutcome | None = None
+    try:
+        outcome = run_stage(plan, journal, resume)
+    finally:
+        journal.close()
+        progress.finish(None if outcome is None else journal.last)
+    summary = {
+        "name": name,
+        "algorithm": plan.config.algorithm.type,
+        "steps": outcome.steps,
+        "seconds": round(time.monotonic() - started, 2),
+        "held_out": outcome.held_out,
+        **journal.last,
+    }
+    write_summary(plan.folder, summary)
+    plugins.hook.on_run_end(stage=name, summary=summary, folder=plan.folder)
+    return summary
+
+
+def _with_fresh_model(plan: StagePlan, dataset: Dataset, resume: bool) -> StagePlan:
+    """`model: new` becomes a folder with a tokenizer and random weights, which the stage then loads like any other."""
+    if plan.config.model.new is None:
+        return plan
+    path = plan.folder / "initial"
+    if not (resume and path.is_dir()):
+        write_new_model(plan.config.model, dataset, plan.seed, path)
+    return plan.with_model(path)
+
+
+def _steps_saved(plan: StagePlan) -> int:
+    steps = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep).steps()
+    return steps[-1] if steps else 0
+
+
+@contextmanager
+def _runner(recipe: Recipe, plugins: Plugins) -> Iterator[RunStage]:
+    """How a stage is run: in this process, or on Ray, which is then up for as long as the run."""
+    if recipe.runtime.type == "inline":
+        yield lambda plan, journal, resume: run_inline(plan, plugins, journal, resume=resume)
+        return
+    from rlhf.runtime.on_ray import ray_runner  # the only way to Ray: the inline runtime never loads it
+
+    with ray_runner(recipe, plugins) as run_stage:
+        yield run_stage
+
+
+# --- the run's folder ------------------------------------------------------------------------------------------------
+
+
+def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
+    """Make the run's folder and write the resolved recipe into it; never over another run's."""
+    if folder.exists() and any(folder.iterdir()) and not resume:
+        raise ConfigError(f"run folder {folder} exists; continue it with --resume, or give another with --out DIR")
+    if resume:
+        _refuse_other_recipe(folder, recipe)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.yaml").write_text(recipe.as_yaml(), encoding="utf-8")
+
+
+def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
+    saved = folder / "recipe.yaml"
+    if not saved.is_file():
+        raise ConfigError(f"--resume: {folder} holds no run (no recipe.yaml)")
+    if load_recipe(saved).digest != recipe.digest:
+        raise ConfigError(f"--resume: the recipe differs from the one {folder} was begun with ({saved})")
+    if len(recipe.stages) == 1 and (folder / SUMMARY_NAME).is_file():
+        raise ConfigError(f"--resume: the run in {folder} is finished; see {folder / SUMMARY_NAME}")
+
+
+def _made_by_a_stage(recipe: Recipe, name: str) -> bool:
+    path = recipe.stages[name].model.path
+    return path is None or path.startswith("stage:")
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
+    """Grade `before` and `after` on the same prompts; the figures of `summary.json`."""
+    config = recipe.evaluation
+    assert config is not None
+    sources = {"before": config.before, "after": config.after}
+    models = {label: _model_at(recipe, source, folder) for label, source in sources.items() if source is not None}
+    results = evaluate_models(
+        models,
+        config.suite,
+        num_prompts=config.num_prompts,
+        max_tokens=config.max_tokens,
+        temperature=config.temperature,
+        seed=recipe.seed,
+        plugins=plugins,
+    )
+    for label, result in results.items():
+        result.write_rows(folder / "evaluation" / f"{label}.jsonl")
+    scores: dict[str, Any] = {label: result.scores() for label, result in results.items()}
+    return scores | {"intervals": {label: result.intervals() for label, result in results.items()}}
+
+
+def _model_at(recipe: Recipe, source: str, folder: Path) -> Path:
+    if not source.startswith("stage:"):
+        return Path(source)
+    return stage_folder(recipe, source.removeprefix("stage:"), folder) / "model"
+
+
+def _versions() -> dict[str, str]:
+    """What a reader needs to run it again."""
+    packages = ("rlhf", "torch", "transformers", "ray", "deepspeed")
+    found = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,163 @@
+"""One stage, resolved: which roles it starts, from which weights, for how many steps. Plain data a worker can take."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rlhf.config import ModelConfig, OptimizerConfig, Part, RoleConfig, RoleSpec
+from rlhf.errors import ConfigError, DataError
+from rlhf.plugins import Plugins, PluginSettings
+from rlhf.protocols import Algorithm, Dataset
+from rlhf.recipe import Recipe, RuntimeConfig, StageConfig
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What every process of a stage is told."""
+
+    name: str
+    config: StageConfig
+    runtime: RuntimeConfig
+    plugins: PluginSettings
+    seed: int
+    folder: Path
+    num_steps: int
+    specs: Mapping[str, RoleSpec]
+    """The roles that hold a model of their own; a LoRA policy is its own reference."""
+    engine: Part
+    samples: bool
+    """The algorithm samples from the policy, so it runs on actor groups rather than under Ray Train."""
+
+    @property
+    def trained(self) -> str:
+        """The role whose model the stage is about."""
+        return "policy" if "policy" in self.specs else "reward"
+
+    @property
+    def model_folder(self) -> Path:
+        """Where the finished model goes."""
+        return self.folder / "model"
+
+    def with_model(self, path: Path) -> StagePlan:
+        """The plan once a fresh model has been written to `path`."""
+        specs = {role: _moved(spec, path) for role, spec in self.specs.items()}
+        return replace(self, config=self.config.model_copy(update={"model": _at(self.config.model, path)}), specs=specs)
+
+
+def _at(model: ModelConfig, path: Path) -> ModelConfig:
+    return model.model_copy(update={"path": str(path), "new": None}) if model.new is not None else model
+
+
+def _moved(spec: RoleSpec, path: Path) -> RoleSpec:
+    return spec.model_copy(update={"model": _at(spec.model, path)})
+
+
+def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) -> StagePlan:
+    """Resolve a stage of the recipe; raises `ConfigError` or `DataError` for what cannot work."""
+    config = resolve_stage_paths(recipe, name, run_folder)
+    algorithm = build_algorithm(config, plugins)
+    dataset = build_dataset(config, plugins)
+    rows = dataset.sizes.get(algorithm.consumes, 0)
+    if rows == 0:
+        kinds = ", ".join(kind for kind, size in dataset.sizes.items() if size) or "no rows at all"
+        raise DataError(
+            f"stage {name!r}: {config.algorithm.type} needs {algorithm.consumes}, but its data "
+            f"({config.data.type}) has {kinds}"
+        )
+    num_steps = algorithm.num_steps(rows)
+    return StagePlan(
+        name=name,
+        config=config,
+        runtime=recipe.runtime,
+        plugins=recipe.plugins,
+        seed=stage_seed(recipe.seed, name),
+        folder=stage_folder(recipe, name, run_folder),
+        num_steps=num_steps,
+        specs=_specs(config, algorithm, num_steps, stage_seed(recipe.seed, name)),
+        engine=config.engine,
+        samples="rollout" in algorithm.needs,
+    )
+
+
+def build_algorithm(config: StageConfig, plugins: Plugins) -> Algorithm:
+    """The stage's algorithm, built from its options."""
+    part = config.algorithm
+    algorithm: Algorithm = plugins.registry.build("algorithm", part.type, part.options, where="algorithm")
+    return algorithm
+
+
+def build_dataset(config: StageConfig, plugins: Plugins) -> Dataset:
+    """The stage's data; reading files happens here, so that what is wrong with them shows first."""
+    dataset: Dataset = plugins.registry.build("dataset", config.data.type, config.data.options, where="data")
+    return dataset
+
+
+def stage_folder(recipe: Recipe, name: str, run_folder: Path) -> Path:
+    """A pipeline's stages have a folder each; a single stage has the run's."""
+    return run_folder / name if len(recipe.stages) > 1 else run_folder
+
+
+def stage_seed(seed: int, name: str) -> int:
+    """A seed of the stage's own, so that adding a stage does not change the others."""
+    return derived_seed(seed, "stage", name)
+
+
+def derived_seed(seed: int, *words: object) -> int:
+    """A 63-bit seed for a purpose named by `words`."""
+    text = "/".join([str(seed), *map(str, words)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def resolve_stage_paths(recipe: Recipe, name: str, run_folder: Path) -> StageConfig:
+    """The stage with `stage:NAME` replaced by that stage's model folder."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("stage:"):
+            return str(stage_folder(recipe, value.removeprefix("stage:"), run_folder) / "model")
+        if isinstance(value, Mapping):
+            return {key: resolve(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [resolve(item) for item in value]
+        return value
+
+    return StageConfig.model_validate(resolve(recipe.stages[name].model_dump()))
+
+
+def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int) -> dict[str, RoleSpec]:
+    updates = num_steps * algorithm.updates_per_step
+
+    def spec(role: Any, model: ModelConfig, optimizer: OptimizerConfig | None) -> RoleSpec:
+        return RoleSpec(
+            role=role,
+            model=model,
+            optimizer=optimizer,
+            num_steps=updates,
+            temperature=config.rollout.temperature if "rollout" in algorithm.needs else 1.0,
+            seed=derived_seed(seed, role) % 2**31,
+        )
+
+    specs: dict[str, RoleSpec] = {}
+    if "policy" in algorithm.needs:
+        specs["policy"] = spec("policy", config.model, config.optimizer)
+    if "reference" in algorithm.needs and (config.model.lora is None or config.reference is not None):
+        specs["reference"] = spec("reference", config.reference or _without_lora(config.model), None)
+    if "value" in algorithm.needs:
+        value = config.value or RoleConfig(model=config.reward_model or _without_lora(config.model))
+        specs["value"] = spec("value", value.model, value.optimizer or config.optimizer)
+    if "reward" in algorithm.needs:
+        specs["reward"] = spec("reward", config.model, config.optimizer)
+    elif config.reward_model is not None:
+        specs["reward"] = spec("reward", config.reward_model, None)
+    if "rollout" in algorithm.needs and config.rollout.temperature == 0:
+        raise ConfigError("rollout.temperature: 0 is greedy, from which nothing can be learned; give a positive one")
+    if "rollout" in algorithm.needs and not config.reward:
+        raise ConfigError(f"{config.algorithm.type} needs a reward: name one with reward: NAME or reward_model: PATH")
+    return specs
+
+
+def _without_lora(model: ModelConfig) -> ModelConfig:
+    return model.model_copy(update={"lora": None})

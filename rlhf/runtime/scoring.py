@@ -1,0 +1,57 @@
+"""The stage's rewards and monitors, built from the recipe; where they meet graders and the reward model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rlhf.plugins import Plugins
+from rlhf.protocols import Grader
+from rlhf.recipe import RewardPart, StageConfig
+from rlhf.rewards.function import FunctionReward
+from rlhf.rewards.rubric import Rubric, WeightedReward
+from rlhf.types import Metrics, Rollout
+
+
+class StageParts:
+    """What rewards and graders may ask for (`rlhf.protocols.Parts`)."""
+
+    def __init__(self, plugins: Plugins, score: Callable[[Sequence[Rollout]], list[float]]) -> None:
+        self._plugins = plugins
+        self._score = score
+
+    def grader(self, name: str) -> Grader:
+        grader: Grader = self._plugins.registry.build("grader", name, {}, self)
+        return grader
+
+    def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
+        return self._score(rollouts)
+
+
+def build_rubric(config: StageConfig, plugins: Plugins, parts: StageParts) -> Rubric:
+    """The stage's rewards as one."""
+    return Rubric([_weighted(part, plugins, parts) for part in config.reward])
+
+
+def _weighted(part: RewardPart, plugins: Plugins, parts: StageParts) -> WeightedReward:
+    entry = plugins.registry.get("reward", part.type, "reward")
+    if entry.config is None:
+        return WeightedReward(part.type, part.weight, FunctionReward(part.type, entry.factory))
+    reward = plugins.registry.build("reward", part.type, part.options, parts, where="reward")
+    return WeightedReward(part.type, part.weight, reward)
+
+
+class Monitor:
+    """Graders that watch a run without being trained on; each prompt by the grader of its own axis, or by all."""
+
+    def __init__(self, names: Sequence[str], parts: StageParts) -> None:
+        self._graders = [parts.grader(name) for name in names]
+
+    def metrics(self, rollouts: Sequence[Rollout]) -> Metrics:
+        """Mean score of each axis, `gold/AXIS`; failed grades are left out."""
+        figures: Metrics = {}
+        for grader in self._graders:
+            mine = [r for r in rollouts if r.prompt.metadata.get("axis", grader.axis) == grader.axis]
+            scores = [grade.score for grade in grader.grade(mine) if grade.score is not None]
+            if scores:
+                figures[f"gold/{grader.axis}"] = sum(scores) / len(scores)
+        return figures
