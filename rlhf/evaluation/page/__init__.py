@@ -1,0 +1,1 @@
+"""The report's page: templates, style, and how figures are written on it."""

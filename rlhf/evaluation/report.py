@@ -1,0 +1,126 @@
+"""report.html: one self-contained page that shows what a run did, or what several did side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf.evaluation.curves import main_curves, more_curves
+from rlhf.evaluation.page.render import render
+from rlhf.evaluation.plots import interval_plot
+from rlhf.evaluation.run_folder import RunRecord, StageRecord, read_run, stage_entries
+from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
+from rlhf.evaluation.three_h import MEAN_ROW, AxisRow, axis_rows, labels_of
+from rlhf.evaluation.warnings import warnings_of
+
+_OWN_COLUMNS = {"name", "algorithm", "seconds", "steps"}
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `run_folder/report.html` from the files of the run; the same files give the same bytes.
+
+    What is missing is named on the page. Raises `DataError` where `run_folder` is no run at all.
+    """
+    run = read_run(run_folder)
+    rows = axis_rows(run)
+    labels = [label for label in labels_of(run) if any(label in row.estimates for row in rows)]
+    text = render(
+        "report.html.j2",
+        run=run,
+        stages=[_stage_view(run, stage) for stage in run.stages],
+        three_h=rows,
+        labels=labels,
+        three_h_plot=_plot({row.name: [(n, row.estimates[n]) for n in labels if n in row.estimates] for row in rows}),
+        sample_labels=labels_of(run),
+        pairs=first_of_each_axis(run),
+        fallen=fallen(run),
+        warnings=warnings_of(run),
+    )
+    return _write(run_folder / "report.html", text)
+
+
+def write_comparison_report(run_folders: Sequence[Path], path: Path) -> Path:
+    """Write one page on several runs: their final 3H scores in a table, their curves over each other."""
+    runs = _named([read_run(folder) for folder in run_folders])
+    finals = {name: _final_scores(run) for name, run in runs.items()}
+    axes = list(dict.fromkeys(axis for scores in finals.values() for axis in scores))
+    text = render(
+        "comparison.html.j2",
+        runs=runs,
+        finals=finals,
+        axes=axes,
+        plot=_plot(
+            {axis: [(name, scores[axis]) for name, scores in finals.items() if axis in scores] for axis in axes}
+        ),
+        stages={name: main_curves(name, stages) for name, stages in _by_stage(runs).items()},
+        warnings=[f"{name}: {warning}" for name, run in runs.items() for warning in warnings_of(run)],
+    )
+    return _write(path, text)
+
+
+def _stage_view(run: RunRecord, stage: StageRecord) -> dict[str, Any]:
+    entry = next((e for e in stage_entries(run.summary) if e.get("name") == stage.name), stage.summary)
+    last = stage.metrics[-1] if stage.metrics else {}
+    rows = {"": stage.metrics}
+    return {
+        "name": stage.name,
+        "algorithm": entry.get("algorithm"),
+        "seconds": entry.get("seconds", last.get("time")),
+        "steps": entry.get("steps", last.get("step")),
+        "figures": _flat({k: v for k, v in entry.items() if k not in _OWN_COLUMNS}) if entry is not run.summary else {},
+        "curves": main_curves(stage.name, rows),
+        "more": more_curves(stage.name, rows),
+        "samples": along_the_way(stage),
+    }
+
+
+def _flat(table: Mapping[str, Any], lead: str = "") -> dict[str, Any]:
+    """Numbers, words and intervals of a nested table under dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{lead}{key}.")
+        elif value is not None:
+            flat[f"{lead}{key}"] = value
+    return flat
+
+
+def _plot(rows: Mapping[str, Any]) -> Any:
+    filled = {name: row for name, row in rows.items() if row}
+    return interval_plot(filled, description="3H scores with 95 % intervals") if filled else None
+
+
+def _final_scores(run: RunRecord) -> dict[str, Any]:
+    """The scores of the model the run ended with: `after`, or the only model evaluated."""
+    rows: list[AxisRow] = axis_rows(run)
+    labels = labels_of(run)
+    label = "after" if "after" in labels else (labels[-1] if labels else "")
+    scores = {row.name: row.estimates[label] for row in rows if label in row.estimates}
+    return {name: scores[name] for name in (MEAN_ROW, *scores) if name in scores}
+
+
+def _named(runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """Runs by folder name; where two share one, by as much of the path as tells them apart."""
+    depth = 1
+    while True:
+        names = ["/".join(run.folder.parts[-depth:]) for run in runs]
+        if len(set(names)) == len(runs) or depth > max(len(run.folder.parts) for run in runs):
+            return dict(zip(names, runs, strict=True))
+        depth += 1
+
+
+def _by_stage(runs: Mapping[str, RunRecord]) -> dict[str, dict[str, Sequence[Mapping[str, Any]]]]:
+    stages: dict[str, dict[str, Sequence[Mapping[str, Any]]]] = {}
+    for name, run in runs.items():
+        for stage in run.stages:
+            stages.setdefault(stage.name, {})[name] = stage.metrics
+    return stages
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(text.encode("utf-8", "replace"))
+    temporary.replace(path)
+    return path
