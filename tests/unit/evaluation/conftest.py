@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,15 @@ def make_run(folder: Path, seed: int = 0, gain: float = 1.0) -> Path:
 def finished_run(tmp_path: Path) -> Path:
     """A finished pipeline's folder."""
     return make_run(tmp_path / "quickstart")
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Path:
+    """The same of a pipeline with one stage, which draws fewer plots."""
+    folder = make_run(tmp_path / "small")
+    shutil.rmtree(folder / "reward")
+    shutil.rmtree(folder / "ppo")
+    return folder
 
 
 @pytest.fixture

@@ -79,17 +79,17 @@ def test_the_page_is_well_formed_and_loads_nothing(finished_run: Path) -> None:
     assert 'name="viewport"' in text
 
 
-def test_hostile_text_is_shown_and_not_run(finished_run: Path) -> None:
-    page = page_of(write_report(finished_run))
+def test_hostile_text_is_shown_and_not_run(small_run: Path) -> None:
+    page = page_of(write_report(small_run))
     assert "<script>alert('x')</script> & <b>bold</b> </td>" in page.text
     # A hole would add elements: the same run with a tame prompt has just as many.
-    rows = finished_run / "evaluation" / "before.jsonl"
+    rows = small_run / "evaluation" / "before.jsonl"
     for name in ("before", "after"):
-        rows = finished_run / "evaluation" / f"{name}.jsonl"
+        rows = small_run / "evaluation" / f"{name}.jsonl"
         lines = [json.loads(line) for line in rows.read_text().splitlines()]
         lines[0]["prompt"] = "tame"
         rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert page_of(write_report(finished_run)).tags == page.tags
+    assert page_of(write_report(small_run)).tags == page.tags
 
 
 def test_hostile_names_do_not_break_the_page(finished_run: Path) -> None:
@@ -104,9 +104,9 @@ def test_hostile_names_do_not_break_the_page(finished_run: Path) -> None:
     assert "u" not in page.tags
 
 
-def test_the_same_files_give_the_same_bytes(finished_run: Path) -> None:
-    first = write_report(finished_run).read_bytes()
-    assert write_report(finished_run).read_bytes() == first
+def test_the_same_files_give_the_same_bytes(small_run: Path) -> None:
+    first = write_report(small_run).read_bytes()
+    assert write_report(small_run).read_bytes() == first
 
 
 def test_it_says_what_ran_and_what_went_wrong(finished_run: Path) -> None:
@@ -160,8 +160,8 @@ def test_samples_are_the_first_and_the_fallen(finished_run: Path) -> None:
         assert after["score"] < before["score"]
 
 
-def test_long_texts_fold(finished_run: Path) -> None:
-    text = write_report(finished_run).read_text(encoding="utf-8")
+def test_long_texts_fold(small_run: Path) -> None:
+    text = write_report(small_run).read_text(encoding="utf-8")
     assert "<details><summary>so so" in text
     assert "so " * 400 in text
 
@@ -183,42 +183,42 @@ def test_a_single_stage_without_evaluation(finished_run: Path, tmp_path: Path) -
         ("evaluation/before.jsonl", ""),
         ("evaluation", ""),
         ("sft/metrics.jsonl", ""),
-        ("ppo/summary.json", "ppo/summary.json: missing"),
+        ("sft/summary.json", "sft/summary.json: missing"),
     ],
 )
-def test_what_is_missing_is_said_and_nothing_crashes(finished_run: Path, gone: str, said: str) -> None:
-    path = finished_run / gone
+def test_what_is_missing_is_said_and_nothing_crashes(small_run: Path, gone: str, said: str) -> None:
+    path = small_run / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert said in page_of(write_report(finished_run)).text
+    assert said in page_of(write_report(small_run)).text
 
 
-def test_without_graded_rows_the_summary_still_fills_the_table(finished_run: Path) -> None:
-    shutil.rmtree(finished_run / "evaluation")
-    rows = {row.name: row for row in axis_rows(read_run(finished_run))}
+def test_without_graded_rows_the_summary_still_fills_the_table(small_run: Path) -> None:
+    shutil.rmtree(small_run / "evaluation")
+    rows = {row.name: row for row in axis_rows(read_run(small_run))}
     assert rows["helpful"].difference is not None
-    text = page_of(write_report(finished_run)).text
+    text = page_of(write_report(small_run)).text
     assert "nan" not in text.lower().replace("mean", "")
     assert f"{rows['helpful'].estimates['after'].value:.2f}" in text
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b"{", b"\xff\xfe\x00", b'{"stages": {"a": 1}, "before": 3}'])
-def test_a_damaged_summary_is_said(finished_run: Path, content: bytes) -> None:
-    (finished_run / "summary.json").write_bytes(content)
-    text = page_of(write_report(finished_run)).text
+def test_a_damaged_summary_is_said(small_run: Path, content: bytes) -> None:
+    (small_run / "summary.json").write_bytes(content)
+    text = page_of(write_report(small_run)).text
     assert "sft" in text
 
 
-def test_damaged_lines_are_left_out_and_said(finished_run: Path) -> None:
-    metrics = finished_run / "sft" / "metrics.jsonl"
+def test_damaged_lines_are_left_out_and_said(small_run: Path) -> None:
+    metrics = small_run / "sft" / "metrics.jsonl"
     lines = metrics.read_text().splitlines()
     lines[4] = lines[4][:20]
     metrics.write_text("\n".join(lines)[:-10])  # and the last is cut, as by a kill: no fault
-    run = read_run(finished_run)
+    run = read_run(small_run)
     assert len(run.stages[0].metrics) == 118
     assert [w for w in warnings_of(run) if "metrics.jsonl" in w] == [
         "sft/metrics.jsonl: line 5 is not a JSON object and was left out."
     ]
-    page_of(write_report(finished_run))
+    page_of(write_report(small_run))
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib.util
 import io
 from pathlib import Path
 
@@ -111,6 +113,16 @@ def test_the_view_suits_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(progress_for(Terminal()), LiveProgress)
     monkeypatch.setenv("TERM", "dumb")
     assert isinstance(progress_for(Terminal()), PlainProgress)
+
+
+@pytest.mark.parametrize(("widgets", "view"), [(True, LiveProgress), (False, PlainProgress)])
+def test_a_notebook_gets_a_live_cell_where_widgets_are_installed(
+    monkeypatch: pytest.MonkeyPatch, widgets: bool, view: type
+) -> None:
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if widgets else None)
+    assert type(progress_for(io.StringIO())) is view
 
 
 @pytest.mark.parametrize(
