@@ -40,7 +40,7 @@ def gae(
     """
     next_value = torch.zeros_like(values[:, 0]) if final_values_B is None else final_values_B
     next_advantage = torch.zeros_like(next_value)
-    advantages = torch.zeros_like(values)
+    advantages = torch.empty_like(values)
     for t in reversed(range(values.shape[1])):
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         next_advantage = torch.where(mask[:, t], delta + gamma * lam * next_advantage, next_advantage)
@@ -56,7 +56,7 @@ def discounted_returns(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
     The returns of REINFORCE++ (Hu et al. 2025, arXiv:2501.03262). A reward outside the mask is nobody's and is ignored.
     """
     running = torch.zeros_like(rewards[:, 0])
-    returns = torch.zeros_like(rewards)
+    returns = torch.empty_like(rewards)
     for t in reversed(range(rewards.shape[1])):
         running = torch.where(mask[:, t], rewards[:, t] + gamma * running, running)
         returns[:, t] = running

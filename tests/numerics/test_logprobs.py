@@ -179,3 +179,27 @@ def test_the_default_chunk_bounds_what_is_held(monkeypatch: pytest.MonkeyPatch) 
     with LargestTensor() as watch:
         token_logprobs(torch.zeros(64, 1), torch.zeros(10, 1), torch.zeros(64, dtype=torch.int64))
     assert watch.numel <= 64  # 5 tokens of 10 logits; the 64 is the result
+
+
+def test_a_vocabulary_beyond_the_bound_goes_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf.functional.logprobs.LOGITS_AT_ONCE", 5)
+    with LargestTensor() as watch:
+        token_logprobs(torch.zeros(4, 1), torch.zeros(10, 1), torch.zeros(4, dtype=torch.int64))
+    assert watch.numel == 10
+
+
+def test_as_many_targets_as_states() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        token_logprobs(torch.zeros(4, 1), torch.zeros(10, 1), torch.zeros(6, dtype=torch.int64), chunk=2)
+
+
+def test_a_head_gives_entropy_without_gradient_unless_told() -> None:
+    hidden, weight, _, targets = head_inputs()
+    _, entropies = head_logprobs(hidden, lambda h: h @ weight.T, targets, chunk=4)
+    torch.testing.assert_close(entropies, entropy(hidden @ weight.T).detach())
+    assert not entropies.requires_grad
+
+
+def test_any_leading_shape() -> None:
+    logits = torch.randn(2, 3, V)
+    torch.testing.assert_close(entropy(logits), entropy(logits.flatten(0, 1)).view(2, 3))
