@@ -54,5 +54,5 @@ def _evaluate(path: Path, config: EvaluationConfig, seed: int, plugins: Plugins)
     return evaluate(suite, engine, encoder.encode_prompt, graders, prompts[: config.num_prompts], sampling)
 
 
-def _no_reward_model(rollouts: object) -> list[float]:
+def _no_reward_model(_: object) -> list[float]:
     raise ConfigError("a grader of an evaluation asked for a reward model, and there is none")

@@ -111,7 +111,7 @@ class Interruption:
             return
         interruption = cls()
 
-        def on_signal(number: int, frame: FrameType | None) -> None:
+        def on_signal(number: int, _: FrameType | None) -> None:
             if interruption.requested:
                 raise KeyboardInterrupt
             interruption.requested = True

@@ -7,6 +7,7 @@ secrets, nothing of the folder the command was given in. Other paths in the reci
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import shlex
 import shutil
@@ -21,6 +22,8 @@ from rlhf.errors import ConfigError, Interrupted, PluginError, ResourceError, Ru
 from rlhf.recipe import Recipe, load_recipe
 
 _RECIPE_FILE = "recipe.yaml"
+_STOP_WAIT_S = "120"
+"""How long Ray lets a stopped job save its checkpoint before it kills it; 3 s if not told otherwise."""
 _CAUSES = ("error: ", "failed: ", "interrupted: ")
 """How the command line of the job begins the line that says why it ended."""
 
@@ -59,9 +62,12 @@ def submit_recipe(
     `ConfigError`, `PluginError`, or `ResourceError` where no cluster answers.
     """
     if out is not None and not out.startswith(("/", "~/")):
-        raise ConfigError(f"--out {out}: give an absolute path, which is one on the cluster, or one that starts with ~/")
+        raise ConfigError(
+            f"--out {out}: give an absolute path, which is one on the cluster, or one that starts with ~/"
+        )
     if resume and out is None:
         raise ConfigError("--resume: give the folder of the run to continue with --out DIR")
+    _check_address(address)
     recipe = load_recipe(source, overrides)
     job_id = f"{recipe.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     run_folder = out or f"~/runs/{job_id}"
@@ -70,9 +76,10 @@ def submit_recipe(
         _pack(recipe, folder)
         entrypoint = f"python -m rlhf train {_RECIPE_FILE} --address auto --out {_quoted(run_folder)}"
         entrypoint += " --resume" if resume else ""
-        client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env={"working_dir": str(folder)})
-    command = shlex.join(["ray", "job", "submit", "--address", address, "--working-dir", str(folder)])
-    return SubmittedJob(job_id, run_folder, f"{command} -- {entrypoint}")
+        environment = {"working_dir": str(folder), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": _STOP_WAIT_S}}
+        client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=environment)
+    ray = ["ray", "job", "submit", "--address", address, "--runtime-env-json", json.dumps(environment), "--"]
+    return SubmittedJob(job_id, run_folder, shlex.join([*ray, *entrypoint.split()]))
 
 
 def follow_job(job_id: str, address: str, write: Callable[[str], None]) -> None:
@@ -161,8 +168,7 @@ def _client(address: str) -> Iterator[Any]:
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
-    if not address.startswith(("http://", "https://")):
-        raise ConfigError(f"--address {address}: give the URL of the cluster's dashboard, as in http://127.0.0.1:8265")
+    _check_address(address)
     try:
         yield JobSubmissionClient(address)
     except AuthenticationError as error:
@@ -174,6 +180,11 @@ def _client(address: str) -> Iterator[Any]:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or give its URL"
         ) from None
+
+
+def _check_address(address: str) -> None:
+    if not address.startswith(("http://", "https://")):
+        raise ConfigError(f"--address {address}: give the URL of the cluster's dashboard, as in http://127.0.0.1:8265")
 
 
 def _require_job(client: Any, job_id: str) -> None:

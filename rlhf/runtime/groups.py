@@ -1,0 +1,163 @@
+"""Groups of actors that satisfy the same protocols as the engines in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from torch import Tensor
+
+from rlhf.errors import ResourceError, RunError, UserError, WorkerDied
+from rlhf.protocols import Loss
+from rlhf.runtime.shards import gathered, shards
+from rlhf.types import Batch, Completion, Metrics, Prompt, Sampling
+
+_SECOND_THOUGHTS = 2.0
+"""Seconds to look at the others after a first failure: a rank may fail before the peer it lost is known dead."""
+
+
+class RemoteWeights(Iterator[tuple[str, Tensor]]):
+    """Weights that stay where they are until somebody iterates; a group of actors is handed the reference instead."""
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+        self._items: Iterator[tuple[str, Tensor]] | None = None
+
+    def __next__(self) -> tuple[str, Tensor]:
+        if self._items is None:
+            self._items = iter(ray.get(self.reference))
+        return next(self._items)
+
+
+class EngineGroup:
+    """A role's ranks as one `TrainEngine`."""
+
+    def __init__(self, role: str, workers: Sequence[Any]) -> None:
+        self.role = role
+        self.workers = tuple(workers)
+
+    def forward(self, batch: Batch) -> Any:
+        """Output for every row, in order."""
+        pieces = shards(batch, len(self.workers))
+        return gathered(self._each(lambda w, r: w.forward.remote(pieces[r])), len(batch))
+
+    def base_forward(self, batch: Batch) -> Any:
+        """`forward` without adapters."""
+        pieces = shards(batch, len(self.workers))
+        return gathered(self._each(lambda w, r: w.base_forward.remote(pieces[r])), len(batch))
+
+    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
+        """One optimizer step over all ranks; the count is taken once, from the whole batch."""
+        count = loss_fn.count(batch)
+        pieces = shards(batch, len(self.workers))
+        metrics: list[Metrics] = self._each(lambda w, r: w.train_shard.remote(pieces[r], loss_fn, count))
+        return metrics[0]
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full weights, held by the first rank until asked for."""
+        references = [worker.weights.remote(rank == 0) for rank, worker in enumerate(self.workers)]
+        wait_for(references, self.role)
+        return RemoteWeights(references[0])
+
+    def export(self, path: Path) -> None:
+        self._each(lambda w, _: w.export.remote(path))
+
+    def save(self, path: Path) -> None:
+        self._each(lambda w, _: w.save.remote(path))
+
+    def load(self, path: Path) -> None:
+        self._each(lambda w, _: w.load.remote(path))
+
+    def _each(self, call: Any) -> list[Any]:
+        return results([call(worker, rank) for rank, worker in enumerate(self.workers)], self.role)
+
+
+class RolloutGroup:
+    """Rollout engines as one: prompts are dealt out in order, results come back in order."""
+
+    def __init__(self, workers: Sequence[Any]) -> None:
+        self.workers = tuple(workers)
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Completions of each prompt; which engine wrote them does not matter, since each sample has its own seed."""
+        hands = [list(prompts[rank :: len(self.workers)]) for rank in range(len(self.workers))]
+        dealt = [(rank, hand) for rank, hand in enumerate(hands) if hand]
+        answers = results([self.workers[rank].generate.remote(hand, sampling) for rank, hand in dealt], "rollout")
+        ordered: list[list[Completion]] = [[] for _ in prompts]
+        for (rank, _), answer in zip(dealt, answers, strict=True):
+            ordered[rank :: len(self.workers)] = answer
+        return ordered
+
+    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
+        """One copy in the object store serves all engines; from a remote group it is already there."""
+        shared = weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
+        results([worker.load_weights.remote(shared, version) for worker in self.workers], "rollout")
+
+    def sleep(self) -> None:
+        results([worker.sleep.remote() for worker in self.workers], "rollout")
+
+    def wake(self) -> None:
+        results([worker.wake.remote() for worker in self.workers], "rollout")
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------------
+
+
+def results(references: Sequence[Any], role: str, timeout: float | None = None) -> list[Any]:
+    """Results in order; the root cause, as an error of ours, if any worker failed."""
+    wait_for(references, role, timeout)
+    return list(ray.get(list(references)))
+
+
+def wait_for(references: Sequence[Any], role: str, timeout: float | None = None) -> None:
+    """Wait for all; on a failure look at the others briefly and raise what came first in cause, not in time."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    failures: list[tuple[int, RayError]] = []
+    pending = {reference: rank for rank, reference in enumerate(references)}
+    while pending:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        done, _ = ray.wait(list(pending), num_returns=1, timeout=left, fetch_local=False)
+        if not done and not failures:
+            raise ResourceError(f"{role}: workers not ready within {timeout:g} s (runtime.start_timeout)")
+        if not done:
+            break
+        rank = pending.pop(done[0])
+        failure = _failure(done[0])
+        if failure is not None:
+            failures.append((rank, failure))
+            deadline = time.monotonic() + _SECOND_THOUGHTS
+    if failures:
+        raise _root_cause(failures, role)
+
+
+def _failure(reference: Any) -> RayError | None:
+    try:
+        ray.get(reference, timeout=60)
+    except GetTimeoutError:
+        return None  # finished but large: fetched by whoever wants it
+    except RayError as error:
+        return error
+    return None
+
+
+def _root_cause(failures: Sequence[tuple[int, RayError]], role: str) -> Exception:
+    """A dead worker before its peers' broken connections; our own errors as they are."""
+    rank, error = next(((r, e) for r, e in failures if isinstance(e, RayActorError)), failures[0])
+    who = f"{role} worker {rank}"
+    if isinstance(error, RayActorError):
+        return WorkerDied(f"{who} died: {_reason(error)}")
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, RunError | UserError):
+        return cause
+    return RunError(f"{who} failed: {type(cause).__name__}: {cause}")
+
+
+def _reason(error: RayActorError) -> str:
+    """Ray's paragraph about a dead actor, as a line: the part that says how it ended."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "exit" in line.lower() or "killed" in line.lower() or "oom" in line.lower()]
+    return " ".join((telling or lines)[:2])

@@ -1,0 +1,35 @@
+"""A Ray cluster for as long as a run: a private one on this machine, or a running one by its address."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from rlhf.errors import ResourceError
+from rlhf.recipe import RuntimeConfig
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps a warning off the terminal
+
+
+@contextmanager
+def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
+    """Start or join Ray; leave it as it was found. A private cluster is gone, with all its processes, afterwards."""
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        if runtime.address is None:
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(address=runtime.address, log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError as error:
+        raise ResourceError(f"runtime.address: no Ray cluster answers at {runtime.address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

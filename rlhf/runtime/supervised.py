@@ -1,0 +1,196 @@
+"""Stages of one model under Ray Train: the same algorithm in every rank, each rank training on its share of a batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+
+from rlhf.errors import Interrupted, RunError, UserError, WorkerDied
+from rlhf.plugins import Plugins, compare_fingerprints, load_plugins
+from rlhf.protocols import Loss
+from rlhf.runtime.engine_choice import chosen_engine
+from rlhf.runtime.journal import Journal
+from rlhf.runtime.live_run import LiveRun, Ranks
+from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
+from rlhf.runtime.models import build_encoder
+from rlhf.runtime.placement import worker_resources, workers_of
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.shards import gathered, shards
+from rlhf.runtime.stage import StageOutcome, drive
+from rlhf.runtime.threads import threads_for
+from rlhf.types import Batch, Metrics
+
+
+def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: bool) -> StageOutcome:
+    """Run the stage with `TorchTrainer`; the driver keeps the journal."""
+    role = plan.trained
+    cluster = ray.cluster_resources()
+    share = worker_resources(plan.runtime, (role,), cluster)[role]
+    num_workers = workers_of(plan.runtime, role).num
+    mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+    trainer = TorchTrainer(
+        train_rank,
+        train_loop_config={
+            "plan": plan,
+            "resume": resume,
+            "mailbox": mailbox,
+            "fingerprints": plugins.fingerprints(),
+            "threads": threads_for(plan, int(cluster.get("CPU", 1)), num_workers),
+            "num_workers": num_workers,
+        },
+        torch_config=TorchConfig(backend="nccl" if share.get("GPU") else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers, use_gpu=bool(share.get("GPU")), resources_per_worker=share
+        ),
+        run_config=ray.train.RunConfig(name="ray_train", storage_path=str(plan.folder.resolve())),
+    )
+    with ThreadPoolExecutor(max_workers=1) as thread:  # the driver's own thread is for journal, hooks and signals
+        try:
+            return _follow(thread.submit(trainer.fit), mailbox, journal)
+        finally:
+            ray.kill(mailbox)
+
+
+def _follow(fit: Future[Any], mailbox: Any, journal: Journal) -> StageOutcome:
+    """Answer the workers' events until they are done."""
+    outcome: StageOutcome | None = None
+    stopped: Interrupted | None = None
+    while True:
+        event = ray.get(mailbox.take.remote())
+        if event is None:
+            if fit.done():
+                break
+            continue
+        if event[0] == "outcome":
+            (outcome,) = event[1]
+        if event[0] == "interrupted":
+            stopped = Interrupted(*event[1])
+        ray.get(mailbox.answer.remote(deliver(event, journal)))
+    try:
+        fit.result()
+    except TrainingFailedError as error:
+        raise _root_cause(error) from None
+    if stopped is not None:
+        raise stopped
+    if outcome is None:
+        raise RunError("Ray Train ended without an error and without an outcome")
+    return outcome
+
+
+def _root_cause(error: TrainingFailedError) -> Exception:
+    """Our own error where a worker raised one; a dead worker before its peers' broken connections."""
+    failures = sorted(error.worker_failures.items()) if isinstance(error, WorkerGroupError) else []
+    for _, failure in failures:
+        cause = getattr(failure, "cause", None) or failure.__cause__ or failure
+        for candidate in (failure, cause, getattr(failure, "base_exc", None)):
+            if isinstance(candidate, RunError | UserError):
+                return candidate
+    for rank, failure in failures:
+        if "died" in str(failure).lower() or "Actor" in type(failure).__name__:
+            return WorkerDied(f"training worker {rank} died: {' '.join(str(failure).split())[:400]}")
+    if failures:
+        rank, failure = failures[0]
+        return RunError(f"training worker {rank} failed: {' '.join(str(failure).split())[:400]}")
+    return RunError(f"Ray Train failed: {' '.join(str(error).split())[:400]}")
+
+
+# --- in the workers --------------------------------------------------------------------------------------------------
+
+
+def train_rank(config: dict[str, Any]) -> None:
+    """What every rank runs."""
+    plan: StagePlan = config["plan"]
+    os.environ["OMP_NUM_THREADS"] = str(config["threads"])
+    torch.set_num_threads(config["threads"])
+    context = ray.train.get_context()
+    rank, num_ranks = context.get_world_rank(), context.get_world_size()
+    plugins = load_plugins(plan.plugins)
+    compare_fingerprints(config["fingerprints"], plugins.fingerprints(), f"training worker {rank}")
+    journal = PostedJournal(config["mailbox"])
+    part = chosen_engine(plan.engine, num_ranks, trained=True)
+    spec = plan.specs[plan.trained]
+    engine = plugins.registry.build("train_engine", part.type, part.options, spec, where="engine")
+    run = LiveRun(
+        plan,
+        plugins,
+        build_algorithm(plan.config, plugins),
+        build_dataset(plan.config, plugins),
+        build_encoder(plan),
+        {plan.trained: RankEngine(engine, rank, num_ranks)},
+        None,
+        journal,
+        ranks=Ranks(rank=rank, barrier=_barrier, agree=_agree),
+    )
+    try:
+        outcome = drive(run, resume=config["resume"])
+    except Interrupted as stop:
+        if rank == 0:
+            journal.post("interrupted", str(stop))
+        return
+    if rank == 0:
+        journal.post("outcome", outcome)
+
+
+class RankEngine:
+    """A rank's engine as a `TrainEngine` of global batches: it takes its own share and the global count."""
+
+    def __init__(self, engine: Any, rank: int, num_ranks: int) -> None:
+        self._engine, self._rank, self._num_ranks = engine, rank, num_ranks
+
+    def forward(self, batch: Batch) -> Any:
+        """Every row's output, in every rank."""
+        mine = self._engine.forward(shards(batch, self._num_ranks)[self._rank])
+        if self._num_ranks == 1:
+            return mine
+        fields = {name: _all_gathered(value, self._num_ranks) for name, value in vars(mine).items()}
+        outputs = [type(mine)(**{name: values[r] for name, values in fields.items()}) for r in range(self._num_ranks)]
+        return gathered(outputs, len(batch))
+
+    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
+        """One optimizer step over all ranks."""
+        shard = shards(batch, self._num_ranks)[self._rank]
+        metrics: Metrics = self._engine.train_shard(shard, loss_fn, loss_fn.count(batch))
+        return metrics
+
+    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        weights: Iterator[tuple[str, torch.Tensor]] = self._engine.weights()
+        return weights
+
+    def export(self, path: Path) -> None:
+        self._engine.export(path)
+
+    def save(self, path: Path) -> None:
+        self._engine.save(path)
+
+    def load(self, path: Path) -> None:
+        self._engine.load(path)
+
+
+def _all_gathered(tensor: torch.Tensor, num_ranks: int) -> list[torch.Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(num_ranks)]
+    dist.all_gather(parts, tensor.contiguous())
+    return parts
+
+
+def _barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def _agree(directive: int) -> int:
+    """The leading rank's directive, in every rank."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return directive
+    told = torch.tensor([directive])
+    dist.broadcast(told, src=0)
+    return int(told)
