@@ -1,0 +1,90 @@
+"""`rlhf eval`: grade a model on the three Hs, alone or beside a baseline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rlhf.cli.options import JsonOption
+from rlhf.cli.terminal import output_to_stderr, print_json, print_table
+
+if TYPE_CHECKING:
+    from rlhf.evaluation.result import EvaluationResult
+    from rlhf.evaluation.statistics import Estimate
+    from rlhf.types import Axis
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder (runs/NAME/STAGE/model) or hub name.")
+    ],
+    suite: Annotated[str, typer.Option(metavar="NAME", help="Which prompts and graders.")] = "3h",
+    baseline: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A model to compare with, on the same prompts.")
+    ] = None,
+    json: JsonOption = False,
+    num_prompts: Annotated[int, typer.Option(min=3, help="At most this many prompts.")] = 600,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+) -> None:
+    """Grade a model's answers as helpful, honest and harmless, with 95 % intervals over prompts."""
+    from rlhf.runtime.evaluating import evaluate_models
+
+    models = {"baseline": Path(baseline)} if baseline is not None else {}
+    models["model"] = Path(model)
+    with output_to_stderr(json):
+        results = evaluate_models(
+            models, suite, num_prompts=num_prompts, max_tokens=max_tokens, temperature=temperature, seed=seed
+        )
+    if json:
+        print_json(_as_json(models, results))
+    else:
+        _print(results)
+
+
+def _print(results: dict[str, EvaluationResult]) -> None:
+    from rlhf.cli.outcome import estimate_text
+
+    differences = _differences(results)
+    rows = []
+    for axis in results["model"].axes:
+        cells = [estimate_text(result.axes[axis].estimate) or "no grade" for result in results.values()]
+        rows.append([axis, *cells, estimate_text(differences.get(axis), "+")])
+    print_table(["", *results, "change" if differences else ""], rows)
+    for label, result in results.items():
+        failed = sum(score.failed for score in result.axes.values())
+        if failed or result.dropped:
+            typer.echo(f"{label}: {failed} grades failed, {result.dropped} prompts did not fit the context", err=True)
+
+
+def _as_json(models: dict[str, Path], results: dict[str, EvaluationResult]) -> dict[str, Any]:
+    from rlhf.evaluation.result import bounds
+
+    figures: dict[str, Any] = {
+        label: {"path": str(models[label])} | result.as_dict() for label, result in results.items()
+    }
+    changes = {axis: {"mean": e.value, "interval": bounds(e)} for axis, e in _differences(results).items()}
+    return figures | ({"change": changes} if changes else {})
+
+
+def _differences(results: dict[str, EvaluationResult]) -> dict[Axis, Estimate]:
+    """Model minus baseline on each axis, prompt by prompt, over the prompts both have a grade for."""
+    from rlhf.evaluation.statistics import paired_difference
+
+    if "baseline" not in results:
+        return {}
+    differences = {}
+    for axis in results["model"].axes:
+        before, after = (_by_prompt(results[label], axis) for label in ("baseline", "model"))
+        shared = sorted(before.keys() & after.keys())
+        if shared:
+            differences[axis] = paired_difference([before[i] for i in shared], [after[i] for i in shared])
+    return differences
+
+
+def _by_prompt(result: EvaluationResult, axis: Axis) -> dict[str, float]:
+    graded = [item for item in result.graded if item.grade.axis == axis]
+    return {item.rollout.prompt.id: item.grade.score for item in graded if item.grade.score is not None}
