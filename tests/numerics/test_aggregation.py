@@ -112,3 +112,9 @@ def test_gradient_of_the_sum_is_the_weights() -> None:
     assert torch.autograd.gradcheck(lambda x: weighted_sum(x, weights.double()), losses)
     (gradient,) = torch.autograd.grad(weighted_sum(losses, weights), losses)
     torch.testing.assert_close(gradient, weights.double())
+
+
+def test_a_prompt_with_one_token_weighs_as_much_as_another() -> None:
+    losses, mask = torch.tensor([[4.0, 9.0], [1.0, 3.0]]), torch.tensor([[True, False], [True, True]])
+    assert loss_of(lambda m: prompt_mean(m, torch.tensor([0, 1])), losses, mask) == 3  # (4 + 2) / 2
+    assert loss_of(sequence_mean, losses, mask) == 3

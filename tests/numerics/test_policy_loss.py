@@ -143,3 +143,12 @@ def test_gradients() -> None:
             lambda x, c=dual_clip: clipped_policy_loss(x, old, advantages, mask, 0.2, 0.3, c).losses, logprobs
         )
     assert torch.autograd.gradcheck(lambda x: policy_gradient_loss(x, advantages, mask), logprobs)
+
+
+def test_a_token_on_a_bound_or_without_advantage_is_not_flagged() -> None:
+    at_one, mask = torch.zeros(1, 2), torch.ones(1, 2, dtype=torch.bool)
+    out = clipped_policy_loss(at_one, at_one, torch.tensor([[1.0, -1.0]]), mask, 0.0, 0.0, 1.0)
+    assert not (out.clipped_low | out.clipped_high | out.dual_clipped).any()
+    far = torch.tensor([[2.0, -2.0]])
+    out = clipped_policy_loss(far, at_one, torch.zeros(1, 2), mask, 0.2, 0.2, 3.0)
+    assert not (out.clipped_low | out.clipped_high | out.dual_clipped).any()
