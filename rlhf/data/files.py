@@ -1,0 +1,202 @@
+"""Rows out of local files (.jsonl, .json, .csv, .parquet, .txt) and hub data sets, each with where it came from."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rlhf.errors import DataError, nearest
+
+Documents = Literal["blank", "lines", "file"]
+SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One row as read: its columns, an id that is stable while the file is, and the place an error names."""
+
+    values: dict[str, Any]
+    id: str
+    where: str
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """What only hub data sets have."""
+
+    split: str = "train"
+    config: str | None = None
+    revision: str | None = None
+
+
+def read_rows(
+    paths: Sequence[str], documents: Documents = "blank", hub: HubOptions | None = None
+) -> Iterator[SourceRow]:
+    """Rows of all the files in order. A path may be a file, a folder, a glob, `hub:org/name` or `org/name`.
+
+    Raises:
+        DataError: missing or empty file, unknown suffix, malformed row or text that is not UTF-8, with the place.
+    """
+    sources = [source for path in paths for source in _resolve(path)]
+    for number, source in enumerate(sources):
+        name = source.name if isinstance(source, Path) else source
+        # Two folders may hold files of one name; ids must still differ, and must not depend on where the folders lie.
+        prefix = f"{number}/{name}" if len(sources) > 1 else name
+        rows = _read_file(source, documents) if isinstance(source, Path) else _read_hub(source, hub or HubOptions())
+        empty = True
+        for number_in_file, values in rows:
+            empty = False
+            yield SourceRow(values, f"{prefix}:{number_in_file}", f"{source}, row {number_in_file}")
+        if empty:
+            raise DataError(f"{source} has no rows. Check that it was written completely.")
+
+
+def _resolve(path: str) -> list[Path | str]:
+    """The files a path stands for, sorted; a string is a hub name."""
+    if path.startswith("hub:"):
+        return [path.removeprefix("hub:")]
+    local = Path(path).expanduser()
+    if local.is_file():
+        return [local]
+    if local.is_dir():
+        found = sorted(file for file in local.iterdir() if file.suffix in SUFFIXES)
+        if not found:
+            raise DataError(f"no data files in folder {path}: looked for {', '.join(SUFFIXES)}.")
+        return list(found)
+    if glob.has_magic(path):
+        root = Path(local.anchor)
+        matches = sorted(match for match in root.glob(str(local.relative_to(root))) if match.is_file())
+        if not matches:
+            raise DataError(f"no file matches {path!r}.")
+        return list(matches)
+    if _HUB_NAME.fullmatch(path) and local.suffix not in SUFFIXES and not local.parent.is_dir():
+        return [path]
+    siblings = [file.name for file in local.parent.iterdir()] if local.parent.is_dir() else []
+    raise DataError(f"no file {path}.{nearest(local.name, siblings)} For a hub data set write hub:org/name.")
+
+
+def _read_file(path: Path, documents: Documents) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{path} has an unknown suffix {path.suffix!r}: known are {', '.join(SUFFIXES)}.")
+    text = _decode(path)
+    if not text.strip():
+        raise DataError(f"{path} is empty.")
+    if path.suffix == ".txt":
+        return _documents(text, documents)
+    if path.suffix == ".csv":
+        return _csv(path, text)
+    return _json_lines(path, text) if path.suffix == ".jsonl" else _json(path, text)
+
+
+def _decode(path: Path) -> str:
+    """The file as text: UTF-8 with or without a byte-order mark, any line ends."""
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # Offsets of the exception do not count the byte-order mark.
+        offset = error.start + (3 if raw.startswith(b"\xef\xbb\xbf") else 0)
+        line = raw.count(b"\n", 0, offset) + 1
+        raise DataError(
+            f"{path} is not UTF-8: byte {raw[offset]:#04x} at offset {offset} (line {line}). Convert it to UTF-8."
+        ) from None
+    return text.replace("\r\n", "\n")
+
+
+def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    # Not splitlines(): JSON strings may hold U+2028 and the like, which are no line ends here.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            yield number, _json_object(line, f"{path}, line {number}")
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON: {error.msg} at column {error.colno}.") from None
+    return _as_object(value, where)
+
+
+def _as_object(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: expected an object with named columns, found {type(value).__name__}.")
+    return value
+
+
+def _json(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        # Many `.json` files hold one object a line; where the first line stands alone as one, read them so.
+        if error.msg == "Extra data":
+            yield from _json_lines(path, text)
+            return
+        raise DataError(f"{path}, line {error.lineno}: not valid JSON: {error.msg} at column {error.colno}.") from None
+    rows = value if isinstance(value, list) else [value]
+    for number, row in enumerate(rows, start=1):
+        yield number, _as_object(row, f"{path}, row {number}")
+
+
+def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for number, row in enumerate(reader, start=1):
+            if None in row or None in row.values():
+                header = len(reader.fieldnames or ())
+                raise DataError(f"{path}, line {reader.line_num}: not the {header} fields of the header row.")
+            yield number, dict(row)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches():
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+
+
+def _documents(text: str, documents: Documents) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Texts of a .txt file; the number is that of the document."""
+    if documents == "file":
+        pieces = [text]
+    elif documents == "lines":
+        pieces = text.split("\n")
+    else:
+        pieces = re.split(r"\n(?:[^\S\n]*\n)+", text)
+    kept = [piece.strip("\n") for piece in pieces if piece.strip()]
+    for number, piece in enumerate(kept, start=1):
+        yield number, {"text": piece}
+
+
+def _read_hub(name: str, options: HubOptions) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        import datasets
+    except ImportError:
+        raise DataError(f"hub data set {name!r} needs the package `datasets`: pip install 'rlhf[data]'.") from None
+    try:
+        rows = datasets.load_dataset(name, options.config, split=options.split, revision=options.revision)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"hub data set {name!r} (split {options.split!r}) could not be loaded: {reason}") from None
+    for number, row in enumerate(rows, start=1):
+        yield number, dict(row)
