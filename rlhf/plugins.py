@@ -26,6 +26,7 @@ import pluggy
 from rlhf import hookspecs
 from rlhf.config import PartConfig
 from rlhf.errors import PluginError, nearest
+from rlhf.protocols import Dataset
 from rlhf.registry import Entry, Kind, Registry
 
 BUILT_INS = (
@@ -78,6 +79,8 @@ class Plugins:
     manager: pluggy.PluginManager
     registry: Registry
     infos: list[PluginInfo] = field(default_factory=list)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    """Data sets built in this process, by their options as JSON."""
 
     @property
     def hook(self) -> Any:
@@ -139,10 +142,13 @@ def _load(
     if name in settings.disable:
         plugins.infos.append(replace(info, disabled=True))
         return
+    if name in (known.name for known in plugins.infos):
+        plugins.infos.append(replace(info, error=f"another plugin is already called {name!r}; rename this one"))
+        return
     try:
         module = load()
         hooks = _register(plugins, name, module)
-    except Exception as error:  # whatever a plugin raises is what this function is for
+    except Exception as error:  # noqa: BLE001 - whatever a plugin raises is what this function is for
         _forget(plugins, name)
         plugins.infos.append(replace(info, error=_one_line(error)))
         return
@@ -153,8 +159,6 @@ def _load(
 def _register(plugins: Plugins, name: str, module: Any) -> tuple[str, ...]:
     """Hand the module to pluggy, refuse misspelt hooks, and let it register its parts. Returns its hooks."""
     manager = plugins.manager
-    if manager.has_plugin(name):
-        raise PluginError(f"another plugin is already called {name!r}")
     manager.register(module, name=name)
     callers = manager.get_hookcallers(module) or []
     _refuse_unknown_hooks(callers)
@@ -197,23 +201,29 @@ def _forget(plugins: Plugins, name: str) -> None:
 def _load_file(plugins: Plugins, spec: str, settings: PluginSettings) -> None:
     path_text, _, function = spec.partition(".py:")
     path = Path(path_text + ".py" if function else spec)
-    name = path.stem
+    if not any(_is_of_file(info, path) for info in plugins.infos):
+        load = functools.partial(_import_file, path)
+        _load(plugins, path.stem, str(path), load, settings, _file_digest(path))
+    place = next(i for i, info in enumerate(plugins.infos) if _is_of_file(info, path))
+    info = plugins.infos[place]
+    if function and info.error is None and not info.disabled:
+        plugins.infos[place] = _with_function(plugins, info, path, function)
+
+
+def _is_of_file(info: PluginInfo, path: Path) -> bool:
+    return Path(info.origin).resolve() == path.resolve()
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import under a name made of the file's name and contents: the same on every node, whatever its folder."""
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        plugins.infos.append(
-            PluginInfo(name, str(path), error=f"no such file {str(path)!r}.{nearest(path.name, siblings)}")
-        )
-        return
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    load = functools.partial(_import_file, path, digest)
-    _load(plugins, name, str(path), load, settings, digest)
-    if function and plugins.infos[-1].error is None and not plugins.infos[-1].disabled:
-        _register_function(plugins, path, digest, function)
-
-
-def _import_file(path: Path, digest: str) -> ModuleType:
-    """Import under a name made of the file's name and contents: the same on every node, whatever its folder."""
-    module_name = f"rlhf_plugin_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{digest[:12]}"
+        raise PluginError(f"no such file {str(path)!r}.{nearest(path.name, siblings)}")
+    module_name = f"rlhf_plugin_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{_file_digest(path)[:12]}"
     if module_name in sys.modules:
         return sys.modules[module_name]
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -229,18 +239,20 @@ def _import_file(path: Path, digest: str) -> ModuleType:
     return module
 
 
-def _register_function(plugins: Plugins, path: Path, digest: str, function: str) -> None:
+def _with_function(plugins: Plugins, info: PluginInfo, path: Path, function: str) -> PluginInfo:
     """`FILE.py:FUNCTION`: the function is a reward of that name, hook or no hook."""
-    info = plugins.infos.pop()
-    if f"reward {function}" not in info.parts:
-        candidate = getattr(_import_file(path, digest), function, None)
-        if not callable(candidate):
-            known = [n for n, v in vars(_import_file(path, digest)).items() if inspect.isfunction(v)]
-            info = replace(info, error=f"it has no function {function!r}.{nearest(function, known)}")
-        else:
-            plugins.registry.add(Entry("reward", function, candidate, None, info.name))
-            info = replace(info, parts=(*info.parts, f"reward {function}"))
-    plugins.infos.append(info)
+    if f"reward {function}" in info.parts:
+        return info
+    module = _import_file(path)
+    candidate = getattr(module, function, None)
+    if not callable(candidate):
+        known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        return replace(info, error=f"it has no function {function!r}.{nearest(function, known)}")
+    try:
+        plugins.registry.add(Entry("reward", function, candidate, None, info.name))
+    except PluginError as error:
+        return replace(info, error=_one_line(error))
+    return replace(info, parts=(*info.parts, f"reward {function}"))
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -189,6 +189,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     else:
         path = find_recipe(source)
         data, name, folder = read_yaml(path), path.stem, path.parent
+    _require_stage_names(data, overrides or {})
     data = expand_variables(apply_overrides(data, overrides or {}))
     data.setdefault("name", name)
     single = "stages" not in data
@@ -239,6 +240,20 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
 # --- shaping the raw dictionary --------------------------------------------------------------------------------------
 
 
+def _require_stage_names(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """A stage's setting, changed from outside, must say of which stage where there are several."""
+    stages = data.get("stages")
+    if not isinstance(stages, Mapping):
+        return
+    for key in overrides:
+        first = key.partition(".")[0]
+        if first in StageConfig.model_fields and first not in stages:
+            raise ConfigError(
+                f"override {key}: this recipe has stages ({', '.join(map(str, stages))}); say which, as in "
+                f"{list(stages)[-1]}.{key}=VALUE"
+            )
+
+
 def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
     """Both forms of a recipe as one: a single stage is named after its algorithm; `defaults` go into every stage."""
     defaults = data.pop("defaults", {})
@@ -251,16 +266,15 @@ def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
     stages = data["stages"]
     if not isinstance(stages, Mapping) or not all(isinstance(stage, Mapping) for stage in stages.values()):
         raise ConfigError("stages: a table of stages by name is needed, each a table of settings")
-    data["stages"] = {str(name): _part_short_forms(merged(defaults, stage)) for name, stage in stages.items()}
+    shared = _part_long_forms(defaults)
+    data["stages"] = {str(name): merged(shared, _part_long_forms(stage)) for name, stage in stages.items()}
     return data
 
 
-def _part_short_forms(stage: dict[str, Any]) -> dict[str, Any]:
+def _part_long_forms(stage: Mapping[str, Any]) -> dict[str, Any]:
     """`algorithm: ppo` is short for `algorithm: {type: ppo}`; so for data and engine."""
-    for key in ("algorithm", "data", "engine"):
-        if isinstance(stage.get(key), str):
-            stage[key] = {"type": stage[key]}
-    return stage
+    short = {key: stage[key] for key in ("algorithm", "data", "engine") if isinstance(stage.get(key), str)}
+    return {**stage, **{key: {"type": name} for key, name in short.items()}}
 
 
 def _with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
@@ -294,8 +308,8 @@ def _with_plugin_paths_beside(data: dict[str, Any], folder: Path) -> dict[str, A
 
 
 def _beside(spec: str, folder: Path) -> str:
-    file = folder / spec.partition(".py:")[0].removesuffix(".py")
-    return str(folder / spec) if file.with_suffix(".py").is_file() else spec
+    file, separator, _ = spec.partition(".py:")
+    return str(folder / spec) if (folder / f"{file}{'.py' if separator else ''}").is_file() else spec
 
 
 def _stage_references(value: Any) -> list[str]:
