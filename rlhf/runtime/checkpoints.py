@@ -15,7 +15,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf.errors import RunError
+from safetensors import SafetensorError
+
+from rlhf.errors import RunError, WorkerDied
+
+WRITE_FAILURES = (OSError, SafetensorError, RunError)
+"""What a full disk looks like: from this process, from safetensors, from a worker."""
 
 _MANIFEST = "manifest.json"
 _STATE = "run.json"
@@ -54,8 +59,10 @@ class Checkpoints:
                 scratch.rename(final)
                 self._prune()
             barrier()
-        except OSError as error:
+        except WRITE_FAILURES as error:
             shutil.rmtree(scratch, ignore_errors=True)
+            if isinstance(error, WorkerDied):
+                raise
             kept = self.steps()
             last = f"the last good one is step {kept[-1]}" if kept else "there is no earlier one"
             raise RunError(
@@ -94,17 +101,17 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
 
 def verify(checkpoint: Path) -> None:
     """Raise `RunError` naming the first file that is missing or not what the manifest says."""
-    manifest: dict[str, str] = json.loads((checkpoint / _MANIFEST).read_text())
+    way_out = "remove this folder to resume from an earlier one"
+    try:
+        manifest: dict[str, str] = json.loads((checkpoint / _MANIFEST).read_text())
+    except ValueError:
+        raise RunError(f"checkpoint {checkpoint}: {_MANIFEST} is damaged; {way_out}") from None
     for name, expected in manifest.items():
         file = checkpoint / name
         if not file.is_file():
-            raise RunError(
-                f"checkpoint {checkpoint}: {name} is missing; remove this folder to resume from an earlier one"
-            )
+            raise RunError(f"checkpoint {checkpoint}: {name} is missing; {way_out}")
         if _sha256(file) != expected:
-            raise RunError(
-                f"checkpoint {checkpoint}: {name} is damaged; remove this folder to resume from an earlier one"
-            )
+            raise RunError(f"checkpoint {checkpoint}: {name} is damaged; {way_out}")
 
 
 def _seal(folder: Path) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf.errors import RunError
+from rlhf.errors import RunError, WorkerDied
 from rlhf.evaluation.statistics import mean_interval
+from rlhf.runtime.checkpoints import WRITE_FAILURES
 from rlhf.runtime.models import save_tokenizer
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ def export(run: LiveRun, path: Path) -> None:
             save_tokenizer(run.encoder.tokenizer, scratch)
             shutil.rmtree(path, ignore_errors=True)
             scratch.rename(path)
-    except OSError as error:
+    except WRITE_FAILURES as error:
         shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, WorkerDied):
+            raise
         raise RunError(f"the model could not be written to {path}: {error}") from error
     run.ranks.barrier()
