@@ -1,41 +1,95 @@
 """An engine's state on disk: safetensors and JSON, never pickle. What is frozen is not written: its folder still is.
 
-engine.safetensors   weight.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME for every trained parameter; random states
-engine.json          format, role and steps
+    engine.json               format, role, steps and the names of the files beside it
+    engine-00000.safetensors  weight.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME for every trained parameter, whole;
+                              random.cpu.RANK and random.cuda.RANK
+
+Tensors are whole whatever engine wrote them, so a run may continue on another number of processes or another engine.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rlhf.errors import RunError
 
 FORMAT = 1
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+FILE_BYTES = 2 * 2**30
+"""A file is closed beyond this size, which bounds the memory a save takes."""
+
+Named = Iterator[tuple[str, Tensor]]
 
 
-def write_state(path: Path, tensors: dict[str, Tensor], *, role: str, steps: int) -> None:
-    """Write the two files into the folder `path`, made where absent."""
+def write_state(path: Path, tensors: Named, *, role: str, steps: int) -> None:
+    """Write the files into the folder `path`, made where absent; `engine.json` comes last."""
     path.mkdir(parents=True, exist_ok=True)
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path / "engine.safetensors")
-    (path / "engine.json").write_text(json.dumps({"format": FORMAT, "role": role, "steps": steps}) + "\n")
+    files: list[str] = []
+    held: dict[str, Tensor] = {}
+    held_bytes = 0
+    for name, tensor in tensors:
+        held[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        held_bytes += tensor.nbytes
+        if held_bytes > FILE_BYTES:
+            files.append(_write_file(path, len(files), held))
+            held, held_bytes = {}, 0
+    files.append(_write_file(path, len(files), held))
+    header = {"format": FORMAT, "role": role, "steps": steps, "files": files}
+    (path / "engine.json").write_text(json.dumps(header) + "\n")
 
 
-def read_state(path: Path, *, role: str) -> tuple[dict[str, Tensor], int]:
-    """Tensors and the number of steps. Raises `RunError` where the files are missing, broken or of another role."""
+def _write_file(path: Path, number: int, tensors: dict[str, Tensor]) -> str:
+    name = f"engine-{number:05}.safetensors"
+    save_file(tensors, path / name)
+    return name
+
+
+class SavedTensors(Mapping[str, Tensor]):
+    """The tensors of a saved engine, each read when it is asked for."""
+
+    def __init__(self, path: Path, files: list[str]) -> None:
+        self._files = [safe_open(path / name, framework="pt") for name in files]
+        self._where = {name: file for file in self._files for name in file.keys()}  # type: ignore[no-untyped-call]  # noqa: SIM118
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._where[name].get_tensor(name)  # type: ignore[no-untyped-call]
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor, without reading it."""
+        return tuple(self._where[name].get_slice(name).get_shape())  # type: ignore[no-untyped-call]
+
+
+def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[SavedTensors, int]:
+    """Tensors and the number of steps.
+
+    Raises `RunError` where the files are missing or broken, or are of another role or of weights of other shapes.
+    """
     try:
         header = json.loads((path / "engine.json").read_text())
-        tensors = load_file(path / "engine.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
+        tensors = SavedTensors(path, header["files"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise RunError(f"cannot read the saved {role} in {path}: {error}") from error
     if header["format"] != FORMAT or header["role"] != role:
         raise RunError(f"{path} holds format {header['format']} of a {header['role']}, not format {FORMAT} of a {role}")
+    saved = {key.removeprefix("weight."): tensors.shape(key) for key in tensors if key.startswith("weight.")}
+    if differing := sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name)):
+        name = differing[0]
+        there, here = saved.get(name, "absent"), shapes.get(name, "absent")
+        raise RunError(f"{path} is of another model: {name} is {there} there and {here} here")
     return tensors, int(header["steps"])
 
 
@@ -44,46 +98,35 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def model_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Tensor]:
-    """Trained weights with their moments, and the random states."""
-    tensors = random_states()
+def model_tensors(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Named:
+    """Trained weights with their moments."""
     for name, parameter in trained_parameters(model).items():
-        tensors[f"weight.{name}"] = parameter.detach()
+        yield f"weight.{name}", parameter
         moments = optimizer.state.get(parameter, {}) if optimizer else {}
-        tensors.update({f"{moment}.{name}": moments[moment] for moment in MOMENTS if moment in moments})
-    return tensors
+        yield from ((f"{moment}.{name}", moments[moment]) for moment in MOMENTS if moment in moments)
 
 
 @torch.no_grad()
-def restore_model(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None, tensors: dict[str, Tensor], path: Path
-) -> None:
-    """Put what `model_tensors` gave back. Raises `RunError`, nothing changed, where the trained weights are others."""
-    trained = trained_parameters(model)
-    shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
-    saved = {key.removeprefix("weight."): tuple(t.shape) for key, t in tensors.items() if key.startswith("weight.")}
-    if differing := sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name)):
-        name = differing[0]
-        there, here = saved.get(name, "absent"), shapes.get(name, "absent")
-        raise RunError(f"{path} is of another model: {name} is {there} there and {here} here")
-    for name, parameter in trained.items():
+def restore_model(model: nn.Module, optimizer: torch.optim.Optimizer | None, tensors: SavedTensors) -> None:
+    """Put what `model_tensors` gave back into a model of the same shapes."""
+    for name, parameter in trained_parameters(model).items():
         parameter.copy_(tensors[f"weight.{name}"])
         if optimizer is not None:
             moments = {m: tensors[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in tensors}
             optimizer.state[parameter] = {m: t if m == "step" else t.to(parameter.device) for m, t in moments.items()}
-    set_random_states(tensors)
 
 
-def random_states() -> dict[str, Tensor]:
-    """Only adapter dropout draws from them."""
-    states = {"random.cpu": torch.get_rng_state()}
+def random_states(rank: int = 0) -> dict[str, Tensor]:
+    """This process's random states. Only adapter dropout draws from them."""
+    states = {f"random.cpu.{rank}": torch.get_rng_state()}
     if torch.cuda.is_available():
-        states["random.cuda"] = torch.cuda.get_rng_state()
+        states[f"random.cuda.{rank}"] = torch.cuda.get_rng_state()
     return states
 
 
-def set_random_states(tensors: dict[str, Tensor]) -> None:
-    """Back to what `random_states` saw."""
-    torch.set_rng_state(tensors["random.cpu"])
-    if "random.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["random.cuda"])
+def set_random_states(tensors: Mapping[str, Tensor], rank: int = 0) -> None:
+    """Back to what `random_states` saw; a process that was not there then keeps its own."""
+    if (cpu := f"random.cpu.{rank}") in tensors:
+        torch.set_rng_state(tensors[cpu])
+    if (cuda := f"random.cuda.{rank}") in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors[cuda])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class LogprobHead(nn.Module):
         """`log p(target)` and the entropy of the distribution, both `[N]`, of `logits / temperature`."""
         return token_logprobs(
             hidden_NH,
-            self.weight,
+            cast(Tensor, self.weight),
             targets_N,
             bias=self.bias,
             logit_scale=self.scale,

@@ -41,8 +41,12 @@ def peft_config(network: PreTrainedModel, config: LoraConfig) -> PeftLoraConfig:
     """What peft is told, now and to load an exported adapter. Raises `ConfigError` on unknown targets."""
     from peft import LoraConfig as PeftLoraConfig
 
-    linear = {name for name, module in network.named_modules() if isinstance(module, nn.Linear | Conv1D)}
-    inner = sorted({name.rsplit(".", 1)[-1] for name in linear if "." in name and "lora_" not in name} - {"base_layer"})
+    linear = {
+        name.removesuffix(".base_layer"): module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and ".lora_" not in name
+    }
+    inner = sorted({name.rsplit(".", 1)[-1] for name in linear if "." in name})
     targets = inner if config.target_modules == "all-linear" else list(config.target_modules)
     if unknown := [name for name in targets if name.rsplit(".", 1)[-1] not in inner]:
         raise ConfigError(f"lora.target_modules {unknown}: no such linear layers; there are {', '.join(inner)}")
@@ -51,7 +55,7 @@ def peft_config(network: PreTrainedModel, config: LoraConfig) -> PeftLoraConfig:
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # only ever divided by the rank
         lora_dropout=config.dropout,
         target_modules=targets,
-        task_type=None,
+        fan_in_fan_out=any(isinstance(module, Conv1D) for module in linear.values()),
     )
 
 

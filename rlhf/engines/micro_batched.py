@@ -20,7 +20,6 @@ from rlhf.engines.lora import adapters_off, train_dropout
 from rlhf.engines.microbatches import micro_batches, restore, to_device
 from rlhf.engines.models import Output, RoleModel, read
 from rlhf.engines.optimizer import learning_rate
-from rlhf.engines.precision import Precision
 from rlhf.engines.pretrained import context_limit
 from rlhf.engines.settings import EngineConfig
 from rlhf.errors import ConfigError, DataError, RunError
@@ -35,7 +34,6 @@ class MicroBatchedEngine(ABC):
     spec: RoleSpec
     model: RoleModel
     device: torch.device
-    precision: Precision
     steps: int
     """Optimizer steps taken since the run began."""
 
@@ -59,9 +57,13 @@ class MicroBatchedEngine(ABC):
         """What is called: the module, or what DeepSpeed made of it."""
         return self.model
 
-    @torch.no_grad()
     def forward(self, batch: Batch) -> Any:
         """The role's output for every row, in the batch's order; `[B, T]` fields are zero where no mask asks."""
+        return self.forward_shard(batch)
+
+    @torch.no_grad()
+    def forward_shard(self, batch: Batch) -> Any:
+        """`forward` of this process's rows."""
         self._check(batch)
         self.model.eval()
         local = to_device(batch, self.device)  # type: ignore[type-var]
@@ -132,10 +134,8 @@ class MicroBatchedEngine(ABC):
             )
 
     def _read(self, piece: Batch, *, entropy_grad: bool) -> Output:
-        with self.precision.autocast():
-            return read(
-                self._callable, self.spec.role, piece.inputs, packing=self.config.packing, entropy_grad=entropy_grad
-            )
+        packing = self.config.packing
+        return read(self._callable, self.spec.role, piece.inputs, packing=packing, entropy_grad=entropy_grad)
 
     def _training_mode(self) -> None:
         """Dropout is off everywhere but in adapters; checkpointing of activations only works in training mode."""

@@ -1,7 +1,7 @@
 """The module of each role, and how a batch is read by it.
 
-A module takes plain tensors (so that DeepSpeed can wrap it) and returns one value for each selected token; `read`
-selects the tokens a role speaks of and puts the values back into `[B, T]`.
+A module takes plain tensors and returns one value for each selected token; `read` selects the tokens a role speaks of
+and puts the values back into `[B, T]`. Tensors, and autocast entered inside, are what DeepSpeed can wrap.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rlhf.config import RoleSpec
 from rlhf.engines.heads import LogprobHead, scalar_head
 from rlhf.engines.layout import Layout, layout
 from rlhf.engines.lora import add_adapters
+from rlhf.engines.precision import Precision
 from rlhf.engines.pretrained import load_causal_lm, load_scorer
 from rlhf.engines.probes import check_head, check_packing
 from rlhf.types import PolicyOutput, RewardOutput, TokenBatch, ValueOutput
@@ -28,45 +29,49 @@ Network = Callable[..., Any]
 class PolicyModel(nn.Module):
     """Log-prob and entropy of chosen tokens."""
 
-    def __init__(self, network: PreTrainedModel, temperature: float) -> None:
+    def __init__(self, network: PreTrainedModel, precision: Precision, temperature: float) -> None:
         super().__init__()
         self.network = network
+        self.precision = precision
         self.head = LogprobHead(network.get_output_embeddings(), network.config.get_text_config(), temperature)
 
     def forward(
         self, tokens: Tensor, position_ids: Tensor | None, sources_N: Tensor, targets_N: Tensor, entropy_grad: bool
     ) -> tuple[Tensor, Tensor]:
         """`sources_N` index the flattened tokens whose hidden states predict `targets_N`."""
-        hidden = _hidden(self.network, tokens, position_ids)
-        return self.head(hidden.flatten(0, 1)[sources_N], targets_N, entropy_grad)  # type: ignore[no-any-return]
+        with self.precision.autocast():
+            hidden = _hidden(self.network, tokens, position_ids)
+            return self.head(hidden.flatten(0, 1)[sources_N], targets_N, entropy_grad)  # type: ignore[no-any-return]
 
 
 class ScalarModel(nn.Module):
     """One float32 number for each chosen token: a value or a reward model."""
 
-    def __init__(self, network: PreTrainedModel) -> None:
+    def __init__(self, network: PreTrainedModel, precision: Precision) -> None:
         super().__init__()
         self.network = network
+        self.precision = precision
         self.head = scalar_head(network)
 
     def forward(self, tokens: Tensor, position_ids: Tensor | None, sources_N: Tensor) -> Tensor:
-        hidden = _hidden(self.network, tokens, position_ids)
-        return self.head(hidden.flatten(0, 1)[sources_N]).squeeze(-1).float()  # type: ignore[no-any-return]
+        with self.precision.autocast():
+            hidden = _hidden(self.network, tokens, position_ids)
+            return self.head(hidden.flatten(0, 1)[sources_N]).squeeze(-1).float()  # type: ignore[no-any-return]
 
 
 RoleModel = PolicyModel | ScalarModel
 
 
-def build_model(spec: RoleSpec, storage: torch.dtype, *, packing: bool) -> RoleModel:
+def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleModel:
     """The module of a role: weights loaded, dropout off, adapters in place. Raises `ConfigError`."""
     if spec.role in ("policy", "reference"):
-        network = load_causal_lm(spec.model, storage)
-        policy = PolicyModel(network, spec.temperature)
+        network = load_causal_lm(spec.model, precision.storage)
+        policy = PolicyModel(network, precision, spec.temperature)
         check_head(policy, network)
         model: RoleModel = policy
     else:
-        network = load_scorer(spec.model, storage, role=spec.role, seed=spec.seed)
-        model = ScalarModel(network)
+        network = load_scorer(spec.model, precision.storage, role=spec.role, seed=spec.seed)
+        model = ScalarModel(network, precision)
     if packing:
         check_packing(network)
     if spec.model.lora is not None:

@@ -74,8 +74,8 @@ def create_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = LlamaForCausalLM(config)
-    # transformers leaves the row of the padding token at zero, which ties it to a constant logit of 0
-    return network.eval()
+    network.eval()
+    return network
 
 
 def save_model(network: PreTrainedModel, path: Path, state: dict[str, torch.Tensor] | None = None) -> None:

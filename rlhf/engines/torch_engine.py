@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from torch import Tensor
 
 from rlhf.config import RoleSpec
-from rlhf.engines.checkpoints import model_tensors, read_state, restore_model, write_state
+from rlhf.engines.checkpoints import (
+    model_tensors,
+    random_states,
+    read_state,
+    restore_model,
+    set_random_states,
+    trained_parameters,
+    write_state,
+)
 from rlhf.engines.export import export_model, full_weights
 from rlhf.engines.micro_batched import MicroBatchedEngine
 from rlhf.engines.models import build_model
@@ -25,8 +34,8 @@ class TorchEngine(MicroBatchedEngine):
         self.spec = spec
         self.device = local_device()
         trains_all = spec.optimizer is not None and spec.model.lora is None
-        self.precision = Precision.of(spec.model, self.device, full_weights=trains_all)
-        self.model = build_model(spec, self.precision.storage, packing=config.packing).to(self.device)
+        precision = Precision.of(spec.model, self.device, full_weights=trains_all)
+        self.model = build_model(spec, precision, packing=config.packing).to(self.device)
         self.optimizer = None if spec.optimizer is None else adamw(self.model, spec.optimizer)
         self.steps = 0
 
@@ -62,10 +71,12 @@ class TorchEngine(MicroBatchedEngine):
 
     def save(self, path: Path) -> None:
         """Write trained weights, optimizer state, step and random state: `load` continues bit for bit."""
-        write_state(path, model_tensors(self.model, self.optimizer), role=self.spec.role, steps=self.steps)
+        tensors = chain(model_tensors(self.model, self.optimizer), random_states().items())
+        write_state(path, tensors, role=self.spec.role, steps=self.steps)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote. Raises `RunError` where it is missing, broken or of another model."""
-        tensors, steps = read_state(path, role=self.spec.role)
-        restore_model(self.model, self.optimizer, tensors, path)
-        self.steps = steps
+        shapes = {name: tuple(parameter.shape) for name, parameter in trained_parameters(self.model).items()}
+        tensors, self.steps = read_state(path, role=self.spec.role, shapes=shapes)
+        restore_model(self.model, self.optimizer, tensors)
+        set_random_states(tensors)

@@ -54,7 +54,7 @@ class TransformersRollout:
     def _stop_ids(self) -> frozenset[int]:
         """Every token that ends a turn: chat models name several in their generation config."""
         generation = self.network.generation_config
-        named = [self.tokenizer.eos_token_id, generation.eos_token_id if generation else None]
+        named = [self.tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)]
         return frozenset(i for ids in named if ids is not None for i in (ids if isinstance(ids, list) else [ids]))
 
     @torch.no_grad()
@@ -73,12 +73,13 @@ class TransformersRollout:
         return self._completions(len(prompts), rows)
 
     def _generate_batch(self, prompts: Sequence[Prompt], rows: list[_Row], sampling: Sampling) -> None:
+        stop_ids = self.stop_ids | set(sampling.stop_token_ids)
         cache, mask, logits = self._prefill(prompts, rows)
         position = mask.sum(dim=1, keepdim=True)
         draws = torch.stack(
             [uniforms(sampling.seed, prompts[r.prompt].id, r.sample, sampling.max_tokens) for r in rows]
         ).to(self.device)
-        stops = torch.tensor(sorted(self.stop_ids), device=self.device)
+        stops = torch.tensor(sorted(stop_ids), device=self.device)
         running = torch.ones(len(rows), dtype=torch.bool, device=self.device)
         columns: list[tuple[list[_Row], Tensor, Tensor]] = []
         for step in range(sampling.max_tokens):
@@ -96,7 +97,7 @@ class TransformersRollout:
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             logits = self._forward(tokens[:, None], mask, position, cache)
             position = position + 1
-        _write(columns, self.stop_ids)
+        _write(columns, stop_ids)
 
     def _prefill(self, prompts: Sequence[Prompt], rows: list[_Row]) -> tuple[DynamicCache, Tensor, Tensor]:
         """Cache, mask and next-token logits of every row; a prompt shared by several rows runs once."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rlhf.types import Experience, LossSum, PolicyOutput, TokenBatch, ValueOutput
+from rlhf.types import Experience, LossSum, PolicyOutput, PreferenceBatch, RewardOutput, TokenBatch, ValueOutput
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,19 @@ def experience(batch: TokenBatch, old_logprobs: torch.Tensor, seed: int = 0) -> 
         old_values=zero,
         returns=zero,
     )
+
+
+@dataclass(frozen=True)
+class RankingLoss:
+    """Bradley-Terry on chosen and rejected; blank rows are not present and do not count."""
+
+    def count(self, batch: PreferenceBatch) -> float:
+        return float(batch.present_BK.all(dim=1).sum())
+
+    def __call__(self, output: RewardOutput, batch: PreferenceBatch) -> LossSum:
+        scores_BK = output.scores_B.view(batch.present_BK.shape)
+        present_B = batch.present_BK.all(dim=1)
+        margins = scores_BK[:, 0] - scores_BK[:, 1]
+        total = -torch.where(present_B, torch.nn.functional.logsigmoid(margins), 0.0).sum()
+        right = torch.where(present_B, margins > 0, False).sum()
+        return LossSum(total=total, sums={"reward/accuracy": (right, present_B.sum())})

@@ -1,0 +1,205 @@
+"""The train engine over many processes: DeepSpeed ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054), stages 0 to 3.
+
+Every process makes the same calls. `forward` and `train_step` take the global batch, of which each process runs its
+rows; `forward_shard` and `train_shard` take rows that somebody has dealt out already, as many to each process.
+
+DeepSpeed averages gradients over the processes. Losses here are sums divided by a global count, so each is multiplied
+by the number of processes before it goes backward, and the mean becomes the sum that was meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf.config import RoleSpec
+from rlhf.engines.checkpoints import random_states, read_state, set_random_states, trained_parameters, write_state
+from rlhf.engines.export import export_model, full_weights, whole
+from rlhf.engines.micro_batched import MicroBatchedEngine
+from rlhf.engines.models import build_model
+from rlhf.engines.optimizer import adamw, clip, gradient_norm
+from rlhf.engines.precision import Precision, local_device
+from rlhf.engines.processes import Processes
+from rlhf.engines.settings import DeepSpeedConfig
+from rlhf.engines.sharding import shard, shard_rows
+from rlhf.engines.zero_state import restore_zero, zero_shapes, zero_tensors
+from rlhf.errors import ConfigError, RunError
+from rlhf.protocols import Loss
+from rlhf.types import Batch, Metrics
+
+
+class DeepSpeedEngine(MicroBatchedEngine):
+    """A role's model spread over processes. Satisfies `rlhf.protocols.TrainEngine` in each of them."""
+
+    def __init__(self, config: DeepSpeedConfig, spec: RoleSpec) -> None:
+        _check_offload(config)
+        self.config: DeepSpeedConfig = config
+        self.spec = spec
+        self.processes = Processes.join()
+        self.device = local_device(self.processes.local_rank)
+        trains_all = spec.optimizer is not None and spec.model.lora is None
+        precision = Precision.of(spec.model, self.device, full_weights=trains_all)
+        self.model = build_model(spec, precision, packing=config.packing)
+        self.steps = 0
+        self.zero_stage = config.zero_stage
+        self._refused = False
+        self._engine: Any = None
+        if spec.optimizer is None and config.zero_stage < 3:
+            self.model.to(self.device)  # nothing to spread
+        else:
+            self._engine = _initialize(self.model, config, spec)
+
+    @property
+    def _callable(self) -> Any:
+        return self._engine or self.model
+
+    def forward(self, batch: Batch) -> Any:
+        """The role's output for every row of the global batch, in its order, in every process."""
+        if self.processes.world_size == 1:
+            return self.forward_shard(batch)
+        rows = shard_rows(batch, self.processes.world_size)
+        output = self.forward_shard(self._mine(batch, rows))
+        rows_each = len(batch.inputs) // len(batch)
+        return type(output)(**{name: self._merged(value, rows, rows_each) for name, value in vars(output).items()})
+
+    def _merged(self, mine: Tensor, rows: list[Tensor], rows_each: int) -> Tensor:
+        """What every process has for its rows, in the order of the batch."""
+        everyone = self.processes.gather(mine.to(self.device)).to(mine.device)
+        whole_batch = mine.new_zeros((sum(len(r) for r in rows) * rows_each, *mine.shape[1:]))
+        for theirs, places in zip(everyone, rows, strict=True):
+            index = (places[:, None] * rows_each + torch.arange(rows_each)).flatten()
+            whole_batch[index] = theirs[: len(index)]
+        return whole_batch
+
+    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
+        """One optimizer step over the global batch, the same in every process."""
+        rows = shard_rows(batch, self.processes.world_size)
+        return self.train_shard(self._mine(batch, rows), loss_fn, loss_fn.count(batch))
+
+    def _mine(self, batch: Batch, rows: list[Tensor]) -> Batch:
+        return shard(batch, rows[self.processes.rank], max(map(len, rows)))  # type: ignore[type-var]
+
+    def _backward(self, loss: Tensor, last: bool) -> None:
+        if self._refused:
+            raise RunError(f"the {self.spec.role} refused a step that was not finite; continue from a checkpoint")
+        self._engine.set_gradient_accumulation_boundary(is_boundary=last)
+        self._engine.backward(loss * self.processes.world_size)
+
+    def _apply(self, lr: float) -> float:
+        optimizer = self._engine.optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        if self.zero_stage == 0:
+            return self._apply_whole()
+        self._engine.step()
+        norm = float(self._engine.get_global_grad_norm() or 0.0) if self._engine.was_step_applied() else float("nan")
+        self._refuse_norm(norm)
+        return norm
+
+    def _apply_whole(self) -> float:
+        """Stage 0 keeps plain gradients in every process; they are clipped by the same function as in one process."""
+        assert self.spec.optimizer is not None
+        trained = list(trained_parameters(self.model).values())
+        norm = gradient_norm(trained)
+        self._refuse_norm(float(norm))
+        clip(trained, norm, self.spec.optimizer.max_grad_norm)
+        self._engine.step()
+        return float(norm)
+
+    def _drop_gradients(self) -> None:
+        """ZeRO keeps shares of the gradients out of reach, so an engine that refused a step takes no other."""
+        self._refused = True
+
+    def _reduced(self, sums: Tensor) -> Tensor:
+        return self.processes.sum(sums)
+
+    def _gather(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[object]:
+        if self.zero_stage < 3:
+            return whole(parameters)
+        from deepspeed.runtime.zero import GatheredParameters
+
+        gathered: AbstractContextManager[object] = GatheredParameters(list(parameters))
+        return gathered
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Full weights by Hugging Face names, one at a time; every process must take them all."""
+        return full_weights(self.model.network, self._gather)
+
+    def export(self, path: Path) -> None:
+        """Write a folder that `from_pretrained` loads. Every process must call this; the first one writes."""
+        writes = self.processes.rank == 0
+        export_model(self.model.network, self.spec.model.lora, path, gather=self._gather, write=writes)
+        self._everyone_done(None)
+
+    def save(self, path: Path) -> None:
+        """Write all that `load` needs. Every process must call this; the first one writes.
+
+        Tensors are written whole, so `load` may have another number of processes, ZeRO stage or engine.
+        """
+        tensors = self._tensors()
+        failure: OSError | None = None
+        if self.processes.rank == 0:
+            try:
+                write_state(path, tensors, role=self.spec.role, steps=self.steps)
+            except OSError as error:
+                failure = error
+        for _ in tensors:  # meet the others in what is left to gather
+            pass
+        self._everyone_done(failure)
+
+    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+        if self._engine is not None and self.spec.optimizer is not None:
+            yield from zero_tensors(self._engine, self.model, self.zero_stage, self.steps)
+        for name, state in random_states().items():
+            for rank, theirs in enumerate(self.processes.gather(state.to(self.device))):
+                yield name.replace(".0", f".{rank}"), theirs.cpu()
+
+    def load(self, path: Path) -> None:
+        """Take up what any engine of this role saved. Raises `RunError` where it is missing, broken or of another."""
+        shapes = zero_shapes(self.model, self.zero_stage) if self.spec.optimizer is not None else {}
+        tensors, self.steps = read_state(path, role=self.spec.role, shapes=shapes)
+        if self.spec.optimizer is not None:
+            restore_zero(self._engine, self.model, self.zero_stage, tensors)
+        set_random_states(tensors, self.processes.rank)
+
+    def _everyone_done(self, failure: Exception | None) -> None:
+        """Wait for all; where one failed, all raise, and none waits for ever in the next collective."""
+        failed = self.processes.sum(torch.tensor(float(failure is not None), device=self.device))
+        if failed:
+            raise RunError(
+                f"the {self.spec.role} could not be saved: {failure or 'see the first process'}"
+            ) from failure
+
+
+def _check_offload(config: DeepSpeedConfig) -> None:
+    if config.offload_optimizer and config.zero_stage == 0:
+        raise ConfigError("offload_optimizer needs zero_stage 1, 2 or 3; zero_stage is 0")
+    if config.offload_parameters and config.zero_stage != 3:
+        raise ConfigError(f"offload_parameters needs zero_stage 3; zero_stage is {config.zero_stage}")
+
+
+def _initialize(model: nn.Module, config: DeepSpeedConfig, spec: RoleSpec) -> Any:
+    """DeepSpeed's engine around the module; the optimizer is torch's own AdamW in every stage."""
+    import deepspeed
+
+    zero: dict[str, Any] = {"stage": config.zero_stage}
+    if config.offload_optimizer and spec.optimizer is not None:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    if config.offload_parameters:
+        zero["offload_param"] = {"device": "cpu"}
+    options = {
+        "train_micro_batch_size_per_gpu": 1,  # micro-batches are ours; this only sets its counters
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": spec.optimizer.max_grad_norm if spec.optimizer and config.zero_stage else 0.0,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    optimizer = None if spec.optimizer is None else adamw(model, spec.optimizer)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=options)
+    return engine

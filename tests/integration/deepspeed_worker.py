@@ -1,0 +1,167 @@
+"""What each process of the DeepSpeed tests does; results go to files, which the tests then compare."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from rlhf.config import LoraConfig, ModelConfig, OptimizerConfig, RoleSpec
+from rlhf.engines.deepspeed_engine import DeepSpeedEngine
+from rlhf.engines.settings import DeepSpeedConfig
+from rlhf.errors import RunError
+from rlhf.types import PreferenceBatch, TokenBatch
+from tests.unit.engines.families import make_batch
+from tests.unit.engines.losses import ClippedSurrogate, Likelihood, NotFinite, RankingLoss, experience
+
+LENGTHS = [9, 3, 12, 4, 7, 5, 11]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One engine in one group of processes."""
+
+    name: str
+    world_size: int
+    role: str = "policy"
+    lora: bool = False
+    packing: bool = False
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def spec(self, path: str) -> RoleSpec:
+        return RoleSpec(
+            role=self.role,
+            model=ModelConfig(path=path, lora=LoraConfig(rank=4) if self.lora else None),
+            optimizer=OptimizerConfig(
+                lr=1e-2, eps=1e-3, max_grad_norm=0.5, schedule="cosine", weight_decay=0.1, warmup=0.3
+            ),
+            num_steps=5,
+        )
+
+
+def _case(name: str, world_size: int, **options: Any) -> Case:
+    own = {key: options.pop(key) for key in ("role", "lora", "packing") if key in options}
+    return Case(name, world_size, **own, config={"micro_batch_size": 3, **options})
+
+
+CASES = [
+    _case("one process, stage 0", 1, zero_stage=0),
+    _case("one process, stage 2, rows one by one", 1, zero_stage=2, micro_batch_size=1),
+    _case("two, stage 0", 2, zero_stage=0),
+    _case("two, stage 1", 2, zero_stage=1),
+    _case("two, stage 2", 2, zero_stage=2),
+    _case("two, stage 3", 2, zero_stage=3),
+    _case("two, stage 3, all rows at once", 2, zero_stage=3, micro_batch_size=100),
+    _case("two, stage 2, packed", 2, zero_stage=2, packing=True),
+    _case("two, stage 2, optimizer in CPU memory", 2, zero_stage=2, offload_optimizer=True),
+    _case("two, stage 3, all in CPU memory", 2, zero_stage=3, offload_optimizer=True, offload_parameters=True),
+    _case("two, stage 2, reward", 2, role="reward", zero_stage=2),
+    _case("two, stage 3, reward", 2, role="reward", zero_stage=3),
+    _case("two, stage 3, lora", 2, lora=True, zero_stage=3),
+]
+
+
+def steps(engine: Any) -> list[dict[str, float]]:
+    """A few optimizer steps; also a batch of one row, of which other processes have none."""
+    batch = make_batch(LENGTHS, width=14)
+    if engine.spec.role == "reward":
+        pairs = preferences()
+        return [engine.train_step(pairs, RankingLoss()) for _ in range(3)]
+    experiences = experience(batch, engine.forward(batch).logprobs)
+    return [
+        engine.train_step(batch, Likelihood()),
+        engine.train_step(experiences, ClippedSurrogate()),
+        engine.train_step(batch[:1], Likelihood()),
+    ]
+
+
+def one_more(engine: Any) -> dict[str, float]:
+    if engine.spec.role == "reward":
+        return engine.train_step(preferences(), RankingLoss())
+    return engine.train_step(make_batch(LENGTHS, seed=3), Likelihood())
+
+
+def preferences() -> PreferenceBatch:
+    """Three prompts with two candidates each: an odd number for two processes."""
+    rows = make_batch([9, 3, 12, 4, 7, 5])
+    return PreferenceBatch(candidates=rows, present_BK=torch.ones(3, 2, dtype=torch.bool), margin_B=torch.zeros(3))
+
+
+def outputs(engine: Any, batch: TokenBatch | PreferenceBatch | None = None) -> dict[str, torch.Tensor]:
+    batch = batch or (preferences() if engine.spec.role == "reward" else make_batch(LENGTHS, width=14))
+    return {name: value.contiguous() for name, value in vars(engine.forward(batch)).items()}
+
+
+def weights(engine: Any) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in engine.weights()}
+
+
+def work(rank: int, world_size: int, port: int, model: str, torch_checkpoint: str, out: str) -> None:
+    """Run every case of this world size, then what only needs doing once."""
+    torch.set_num_threads(1)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    for case in CASES:
+        if case.world_size == world_size:
+            run_case(case, model, Path(out) / case.name, rank)
+    if world_size == 2:
+        report = {"refused": refused(model), "resumed": resumed_from_torch(model, torch_checkpoint)}
+        (Path(out) / f"once-{rank}.json").write_text(json.dumps(report))
+    torch.distributed.destroy_process_group()
+
+
+def run_case(case: Case, model: str, folder: Path, rank: int) -> None:
+    config = DeepSpeedConfig(packing=case.packing, **case.config)
+    engine = DeepSpeedEngine(config, case.spec(model))
+    report: dict[str, Any] = {"metrics": steps(engine)}
+    trained, seen = weights(engine), outputs(engine)
+    if case.lora:
+        seen["base"] = engine.base_forward(make_batch(LENGTHS, width=14)).logprobs
+    engine.save(folder / "saved")
+    engine.export(folder / "export")
+    straight = one_more(engine)
+    again = DeepSpeedEngine(config, case.spec(model))
+    again.load(folder / "saved")
+    same_weights = all(torch.equal(weights(again)[name], tensor) for name, tensor in trained.items())
+    resumed = one_more(again)
+    after = weights(engine)
+    same_after = all(torch.equal(after[name], tensor) for name, tensor in weights(again).items())
+    report["resume is exact"] = [same_weights, resumed == straight, same_after]
+    (folder / f"report-{rank}.json").write_text(json.dumps(report))
+    if rank == 0:
+        save_file({**trained}, folder / "weights.safetensors")
+        save_file(seen, folder / "outputs.safetensors")
+
+
+def refused(model: str) -> list[str]:
+    """What a loss or a gradient that is not finite does in each stage, seen by this process."""
+    messages = []
+    for stage in (0, 2, 3):
+        for gradient_only in (False, True):
+            case = _case("", 2, zero_stage=stage)
+            engine = DeepSpeedEngine(DeepSpeedConfig(**case.config), case.spec(model))
+            before = weights(engine)
+            try:
+                engine.train_step(make_batch(LENGTHS), NotFinite(gradient_only))
+                messages.append("accepted")
+            except RunError as error:
+                same = all(torch.equal(before[name], tensor) for name, tensor in weights(engine).items())
+                messages.append(f"{error}; weights {'kept' if same else 'changed'}")
+    return messages
+
+
+def resumed_from_torch(model: str, checkpoint: str) -> list[float]:
+    """Losses of the step after a checkpoint that the torch engine wrote."""
+    losses = []
+    for stage in (0, 1, 3):
+        case = _case("", 2, zero_stage=stage)
+        engine = DeepSpeedEngine(DeepSpeedConfig(**case.config), case.spec(model))
+        engine.load(Path(checkpoint))
+        one_more(engine)
+        losses.append(one_more(engine)["policy/loss"])
+    return losses
