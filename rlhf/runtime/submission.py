@@ -11,6 +11,7 @@ import json
 import secrets
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from rlhf.recipe import Recipe, load_recipe
 _RECIPE_FILE = "recipe.yaml"
 _STOP_WAIT_S = "120"
 """How long Ray lets a stopped job save its checkpoint before it kills it; 3 s if not told otherwise."""
+_START_WAIT_S = 60
 _CAUSES = ("error: ", "failed: ", "interrupted: ")
 """How the command line of the job begins the line that says why it ended."""
 
@@ -77,7 +79,7 @@ def submit_recipe(
         entrypoint = f"python -m rlhf train {_RECIPE_FILE} --address auto --out {_quoted(run_folder)}"
         entrypoint += " --resume" if resume else ""
         environment = {"working_dir": str(folder), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": _STOP_WAIT_S}}
-        client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=environment)
+        _submit(client, entrypoint=entrypoint, submission_id=job_id, runtime_env=environment)
     ray = ["ray", "job", "submit", "--address", address, "--runtime-env-json", json.dumps(environment), "--"]
     return SubmittedJob(job_id, run_folder, shlex.join([*ray, *entrypoint.split()]))
 
@@ -176,10 +178,25 @@ def _client(address: str) -> Iterator[Any]:
         raise ResourceError(
             f"{address} refuses this machine ({first}): copy the cluster's token to ~/.ray/auth_token, mode 600"
         ) from None
+    except RuntimeError as error:  # what the job server answers with anything but success
+        raise RunError(f"the cluster at {address} refused: {' '.join(str(error).split())}") from error
     except ConnectionError as error:
         raise ResourceError(
             f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or give its URL"
         ) from None
+
+
+def _submit(client: Any, **job: Any) -> None:
+    """A cluster that has just been started answers before it can take jobs."""
+    deadline = time.monotonic() + _START_WAIT_S
+    while True:
+        try:
+            client.submit_job(**job)
+            return
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(1)
 
 
 def _check_address(address: str) -> None:
