@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 from rlhf.config import ModelConfig, OptimizerConfig, Part, PartConfig, RoleConfig
 from rlhf.errors import ConfigError, nearest
 from rlhf.plugins import Plugins, PluginSettings
-from rlhf.recipe_file import apply_overrides, expand_variables, merged, read_yaml, shipped_recipes
+from rlhf.recipe_file import apply_overrides, expand_variables, merged, read_yaml, shipped_recipes, table_at
 from rlhf.registry import Kind
 from rlhf.types import Sampling
 from rlhf.validation import validated
@@ -242,12 +242,10 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
 
 def _require_stage_names(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
     """A stage's setting, changed from outside, must say of which stage where there are several."""
-    stages = data.get("stages")
-    if not isinstance(stages, Mapping):
-        return
+    stages = table_at(data, "stages")
     for key in overrides:
         first = key.partition(".")[0]
-        if first in StageConfig.model_fields and first not in stages:
+        if stages and first in StageConfig.model_fields and first not in stages:
             raise ConfigError(
                 f"override {key}: this recipe has stages ({', '.join(map(str, stages))}); say which, as in "
                 f"{list(stages)[-1]}.{key}=VALUE"
@@ -256,7 +254,8 @@ def _require_stage_names(data: Mapping[str, Any], overrides: Mapping[str, Any]) 
 
 def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
     """Both forms of a recipe as one: a single stage is named after its algorithm; `defaults` go into every stage."""
-    defaults = data.pop("defaults", {})
+    defaults = table_at(data, "defaults")
+    data = {key: value for key, value in data.items() if key != "defaults"}
     if "stages" not in data:
         run_keys = set(Recipe.model_fields)
         stage = {key: value for key, value in data.items() if key not in run_keys}
@@ -279,14 +278,21 @@ def _part_long_forms(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 def _with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
     """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it."""
-    settings = dict(data.get("plugins") or {})
-    paths = list(settings.get("paths", ()))
+    settings = table_at(data, "plugins")
+    paths = _paths(settings)
     for stage in data["stages"].values():
         rewards = stage.get("reward", ())
         items = rewards if isinstance(rewards, list | tuple) else [rewards]
         stage["reward"] = [_named_reward(item, paths) for item in items]
     data["plugins"] = settings | {"paths": paths}
     return data
+
+
+def _paths(settings: Mapping[str, Any]) -> list[str]:
+    paths = settings.get("paths", ())
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
+        raise ConfigError(f"plugins.paths: a list of files is needed, given {paths!r}")
+    return list(paths)
 
 
 def _named_reward(item: Any, paths: list[str]) -> Any:
@@ -301,8 +307,8 @@ def _named_reward(item: Any, paths: list[str]) -> Any:
 
 def _with_plugin_paths_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Plugin files are looked for beside the recipe first, then in the working folder."""
-    settings = dict(data.get("plugins") or {})
-    paths = [_beside(str(path), folder) for path in settings.get("paths", ())]
+    settings = table_at(data, "plugins")
+    paths = [_beside(path, folder) for path in _paths(settings)]
     data["plugins"] = settings | {"paths": paths}
     return data
 

@@ -58,6 +58,16 @@ def shipped_recipes() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def table_at(data: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The table under `key`, empty where there is none; `ConfigError` where something else stands there."""
+    value = data.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{key}: a table of keys is needed, given {value!r}")
+    return dict(value)
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """`"algorithm.kl_coef=0.1"` as (key, value); the value is read as YAML."""
     key, separator, value = text.partition("=")
@@ -72,11 +82,12 @@ def parse_override(text: str) -> tuple[str, Any]:
 def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Set dotted keys. A pipeline's stage may be named without `stages.`, a variable without `variables.`."""
     result = copy.deepcopy(dict(data))
+    stages, variables = table_at(data, "stages"), table_at(data, "variables")
     for dotted, value in overrides.items():
         keys = dotted.split(".")
-        if keys[0] in (result.get("stages") or {}):
+        if keys[0] in stages:
             keys = ["stages", *keys]
-        elif keys[0] in (result.get("variables") or {}):
+        elif keys[0] in variables:
             keys = ["variables", *keys]
         table = result
         for key in keys[:-1]:
@@ -100,7 +111,7 @@ def _long_form(key: str, value: Any) -> dict[str, Any]:
 
 def expand_variables(data: Mapping[str, Any]) -> dict[str, Any]:
     """Replace `${name}` everywhere by the `variables` table, which then goes away."""
-    variables = dict(data.get("variables") or {})
+    variables = table_at(data, "variables")
     rest = {key: value for key, value in data.items() if key != "variables"}
     expanded = _expand(rest, variables)
     assert isinstance(expanded, dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def test_unknown_key_names_its_place_and_the_nearest(recipe: Any, where: str, ne
         (SFT | {"model": {"new": {"hidden_size": 65}}}, ("model.new", "65", "num_heads 4")),
         (SFT | {"reward": "reward_model"}, ("reward_model: PATH",)),
         ({"stages": {}}, ("stages",)),
-        ({"stages": [SFT]}, ("stages", "by name")),
+        ({"stages": [SFT]}, ("stages", "table of keys")),
         ({"stages": {"a": 3}}, ("stages", "table")),
     ],
 )
@@ -385,3 +386,25 @@ def test_shipped_recipe_is_valid(name: str) -> None:
     check_parts(recipe, plugins)
     assert recipe.name == name
     assert recipe.description
+
+
+# --- anything at all -------------------------------------------------------------------------------------------------
+
+KEYS = ["name", "seed", "plugins", "runtime", "trackers", "evaluation", "stages", "defaults", "variables"]
+KEYS += ["algorithm", "model", "data", "reward", "reward_model", "value", "monitor", "engine", "optimizer", "rollout"]
+KEYS += ["plugins.paths", "plugins.disable", "stages.a", "stages.a.reward", "model.new", "rollout.engine"]
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], [3], [[]], {}, {"x": 3}, {3: 4}, True])
+@pytest.mark.parametrize("key", KEYS)
+def test_nothing_but_a_config_error_comes_of_a_wrong_value(key: str, value: Any) -> None:
+    recipe: dict[str, Any] = {"stages": {"a": dict(SFT)}} if key.startswith("stages.") else dict(SFT)
+    *path, last = key.split(".")
+    table = recipe
+    for step in path:
+        table[step] = dict(table.get(step, {})) if isinstance(table.get(step, {}), dict) else {}
+        table = table[step]
+    table[last] = value
+    for overrides in ({}, {"optimizer.lr": 1.0}):
+        with contextlib.suppress(ConfigError):
+            load_recipe(recipe, overrides)
