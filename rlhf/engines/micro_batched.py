@@ -66,12 +66,15 @@ class MicroBatchedEngine(ABC):
         """`forward` of this process's rows."""
         self._check(batch)
         self.model.eval()
-        local = to_device(batch, self.device)  # type: ignore[type-var]
+        home = batch.inputs.tokens.device
         pieces = [
-            (rows, self._read(piece, entropy_grad=False))
-            for rows, piece in micro_batches(local, self.config.micro_batch_size)
+            (rows, _moved(self._read(self._here(piece), entropy_grad=False), home))
+            for rows, piece in micro_batches(batch, self.config.micro_batch_size)
         ]
-        return to_device_output(restore(pieces, local), batch.inputs.tokens.device)
+        return restore(pieces, batch)
+
+    def _here(self, piece: Batch) -> Batch:
+        return to_device(piece, self.device)  # type: ignore[type-var]
 
     def base_forward(self, batch: Batch) -> PolicyOutput:
         """`forward` of the model as it was before its adapters: the reference of a LoRA policy."""
@@ -94,9 +97,9 @@ class MicroBatchedEngine(ABC):
             raise DataError(f"the batch has nothing to train on: {type(loss_fn).__name__} counts {count}")
         self._check(batch)
         self._training_mode()
-        pieces = micro_batches(to_device(batch, self.device), self.config.micro_batch_size)  # type: ignore[type-var]
+        pieces = [piece for _, piece in micro_batches(batch, self.config.micro_batch_size)]
         sums: dict[str, Tensor] = {}
-        for index, (_, piece) in enumerate(pieces):
+        for index, piece in enumerate(map(self._here, pieces)):
             output = self._read(piece, entropy_grad=getattr(loss_fn, "entropy_grad", True))
             loss = loss_fn(output, piece)
             self._backward(loss.total / count, last=index + 1 == len(pieces))
@@ -176,6 +179,6 @@ def _ratio(total: float, number: float) -> float:
     return total / number if number else 0.0
 
 
-def to_device_output(output: Output, device: torch.device) -> Output:
+def _moved(output: Output, device: torch.device) -> Output:
     """Outputs return to where their batch came from."""
     return type(output)(**{name: value.to(device) for name, value in vars(output).items()})

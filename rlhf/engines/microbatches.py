@@ -22,7 +22,7 @@ def micro_batches(batch: Batch, micro_batch_size: int) -> list[tuple[Tensor, Bat
     least one prompt.
     """
     rows_each = max(1, len(batch.inputs) // max(1, len(batch)))
-    order = torch.argsort(batch.lengths_B, descending=True, stable=True)
+    order = torch.argsort(batch.lengths_B.cpu(), descending=True, stable=True)
     size = max(1, micro_batch_size // rows_each)
     pieces = [order[start : start + size] for start in range(0, len(order), size)]
     return [(rows, batch[rows].trim()) for rows in pieces]
@@ -39,9 +39,9 @@ def restore(pieces: Sequence[tuple[Tensor, Output]], batch: Batch) -> Output:
         out = like.new_zeros((num_rows, width) if like.dim() == 2 else (num_rows,))
         for rows, output in pieces:
             piece: Tensor = getattr(output, field.name)
-            index = (rows[:, None] * rows_each + torch.arange(rows_each, device=rows.device)).flatten()
+            index = (rows[:, None] * rows_each + torch.arange(rows_each)).flatten()
             if piece.dim() == 2:
-                out[index[:, None], torch.arange(piece.shape[1], device=out.device)] = piece
+                out[index[:, None], torch.arange(piece.shape[1])] = piece
             else:
                 out[index] = piece
         whole[field.name] = out

@@ -46,6 +46,8 @@ class Processes:
         if "MASTER_PORT" not in os.environ:
             os.environ["MASTER_PORT"] = str(_free_port())
         os.environ.update(RANK=str(self.rank), WORLD_SIZE=str(self.world_size), LOCAL_RANK=str(self.local_rank))
+        if torch.cuda.is_available():
+            torch.cuda.set_device(self.local_rank)
         from deepspeed import init_distributed
         from deepspeed.utils import logger
 

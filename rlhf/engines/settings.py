@@ -15,7 +15,11 @@ class EngineConfig(PartConfig):
     micro_batch_size: int = Field(default=32, ge=1)
     """Rows run through the model at once; lower it when memory runs out."""
     packing: bool = False
-    """Put the rows of a micro-batch end to end in one row without padding; rows never see each other."""
+    """Put the rows of a micro-batch end to end in one row without padding; rows never see each other.
+
+    It pays with `attention: flash_attention_2`, which skips what rows do not share. Other kinds of attention compute
+    all pairs and mask them, and are faster unpacked: rows of like length are put together either way.
+    """
 
 
 class TorchConfig(EngineConfig):

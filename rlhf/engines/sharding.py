@@ -18,7 +18,7 @@ def shard_rows(batch: Batch, world_size: int) -> list[Tensor]:
 
     The lists differ by at most one row; `shard` pads the shorter ones.
     """
-    order = torch.argsort(batch.lengths_B, descending=True, stable=True)
+    order = torch.argsort(batch.lengths_B.cpu(), descending=True, stable=True)
     place = torch.arange(len(order)) % (2 * world_size)
     owner = torch.where(place < world_size, place, 2 * world_size - 1 - place)
     return [order[owner == rank] for rank in range(world_size)]

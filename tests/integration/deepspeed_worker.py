@@ -110,7 +110,12 @@ def work(rank: int, world_size: int, port: int, model: str, torch_checkpoint: st
         if case.world_size == world_size:
             run_case(case, model, Path(out) / case.name, rank)
     if world_size == 2:
-        report = {"refused": refused(model), "resumed": resumed_from_torch(model, torch_checkpoint)}
+        report = {
+            "refused": refused(model),
+            "resumed": resumed_from_torch(model, torch_checkpoint),
+            "frozen": frozen(model),
+            "bfloat16": in_bfloat16(model),
+        }
         (Path(out) / f"once-{rank}.json").write_text(json.dumps(report))
     torch.distributed.destroy_process_group()
 
@@ -165,3 +170,29 @@ def resumed_from_torch(model: str, checkpoint: str) -> list[float]:
         one_more(engine)
         losses.append(one_more(engine)["policy/loss"])
     return losses
+
+
+def frozen(model: str) -> dict[str, list[float]]:
+    """Scores and log-probs of roles that are never trained, spread over processes and not."""
+    found = {}
+    for role in ("reference", "reward"):
+        for stage in (2, 3):
+            spec = RoleSpec(role=role, model=ModelConfig(path=model))
+            engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_size=2), spec)
+            first = next(iter(outputs(engine, make_batch(LENGTHS)).values()))
+            found[f"{role} {stage}"] = first.flatten().tolist()
+    return found
+
+
+def in_bfloat16(model: str) -> dict[str, list[float]]:
+    """Losses of steps in bfloat16 arithmetic over float32 weights, activations recomputed."""
+    found = {}
+    for stage in (0, 2, 3):
+        spec = RoleSpec(
+            role="policy",
+            model=ModelConfig(path=model, dtype="bfloat16", gradient_checkpointing=True),
+            optimizer=OptimizerConfig(lr=1e-2),
+        )
+        engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_size=3), spec)
+        found[str(stage)] = [engine.train_step(make_batch(LENGTHS), Likelihood())["policy/loss"] for _ in range(4)]
+    return found

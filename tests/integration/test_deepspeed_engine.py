@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from rlhf.config import ModelConfig, RoleSpec
 from rlhf.engines.settings import DeepSpeedConfig, TorchConfig
 from rlhf.errors import ConfigError, ResourceError
 from tests.integration.deepspeed_worker import CASES, LENGTHS, _case, one_more, outputs, steps, weights, work
@@ -134,6 +135,25 @@ def test_what_zero_saved_continues_in_the_torch_engine(results, model, expected)
     straight = torch_engine(case, model)
     steps(straight)
     assert one_more(engine) == pytest.approx(one_more(straight), rel=1e-4)
+
+
+@pytest.mark.parametrize("role", ["reference", "reward"])
+def test_a_frozen_role_says_the_same_spread_over_processes(results, model, role):
+    from rlhf.engines.torch_engine import TorchEngine
+
+    alone = TorchEngine(TorchConfig(), RoleSpec(role=role, model=ModelConfig(path=model)))
+    wanted = next(iter(outputs(alone, make_batch(LENGTHS)).values())).flatten()
+    for rank in range(2):
+        found = json.loads((results / f"once-{rank}.json").read_text())["frozen"]
+        for stage in (2, 3):
+            torch.testing.assert_close(torch.tensor(found[f"{role} {stage}"]), wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_bfloat16_trains_in_every_stage(results):
+    losses = json.loads((results / "once-0.json").read_text())["bfloat16"]
+    assert losses["0"][-1] < 0.8 * losses["0"][0]
+    for stage in ("2", "3"):
+        assert losses[stage] == pytest.approx(losses["0"], rel=0.03)
 
 
 def test_options_that_do_not_go_together_are_refused(model):
