@@ -91,8 +91,9 @@ class Plugins:
         """Raise `PluginError` for the first plugin that could not be loaded."""
         for info in self.infos:
             if info.error:
+                stop = "" if info.error.endswith((".", "?")) else "."
                 raise PluginError(
-                    f"plugin {info.name!r} ({info.origin}) cannot be loaded: {info.error}. "
+                    f"plugin {info.name!r} ({info.origin}) cannot be loaded: {info.error}{stop} "
                     f"Mend it, or leave it out with plugins.disable: [{info.name}]"
                 )
 

@@ -63,7 +63,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "rlhf"
         message = error.format_message()  # type: ignore[attr-defined]
-        return f"error: {message.rstrip('.')}. See `{command} --help`.", BAD_INPUT
+        stop = "" if message.endswith((".", "?")) else "."
+        return f"error: {message}{stop} See `{command} --help`.", BAD_INPUT
     if isinstance(error, RunError):
         return f"failed: {error}", FAILED
     return f"failed: {type(error).__name__}: {' '.join(str(error).split()) or 'no message'}", FAILED
