@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf.errors import RewardError
+from rlhf.errors import RewardError, RunError, UserError
 from rlhf.protocols import RewardFn
 from rlhf.types import Rollout
 
 
 @dataclass(frozen=True)
 class WeightedReward:
-    """One part: its name in the recipe, its weight, and what scores."""
+    """One part: its name, unlike any other's, its weight, and what scores."""
 
     name: str
     weight: float
@@ -51,14 +51,13 @@ def _checked(part: WeightedReward, rollouts: Sequence[Rollout]) -> list[float | 
     """The part's answers as floats, one a rollout; `RewardError` naming the part for anything else."""
     try:
         values = part.reward(rollouts)
-    except RewardError:
+    except (RunError, UserError):  # has its own words: a dead worker stays a dead worker
         raise
     except Exception as error:  # a plugin's exception, whatever it is, is the run's root cause
         raise RewardError(f"reward {part.name!r} raised {type(error).__name__}: {error}") from error
-    try:
-        items = list(values)
-    except TypeError:
-        raise RewardError(f"reward {part.name!r} must return a list, given {type(values).__name__}") from None
+    if not isinstance(values, Iterable) or isinstance(values, str | Mapping | Set):
+        raise RewardError(f"reward {part.name!r} must return a list, given {type(values).__name__}")
+    items = list(values)
     if len(items) != len(rollouts):
         raise RewardError(f"reward {part.name!r} returned {len(items)} numbers for {len(rollouts)} completions")
     return [_as_number(item, part.name) for item in items]

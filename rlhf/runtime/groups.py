@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -157,7 +158,10 @@ def _root_cause(failures: Sequence[tuple[int, RayError]], role: str) -> Exceptio
 
 
 def _reason(error: RayActorError) -> str:
-    """Ray's paragraph about a dead actor, as a line: the part that says how it ended."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if "exit" in line.lower() or "killed" in line.lower() or "oom" in line.lower()]
-    return " ".join((telling or lines)[:2])
+    """How it ended: the telling line of Ray's paragraphs about a dead actor."""
+    told = re.search(r"Worker exit detail: ([^\n]+)", str(error))
+    if told is None:
+        return str(error).strip().splitlines()[-1].strip()
+    if "unexpectedly" in told[1]:
+        return "its process ended without a word: killed, out of memory (the kernel's log says so), or crashed"
+    return told[1]

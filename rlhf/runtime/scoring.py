@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rlhf.plugins import Plugins
-from rlhf.protocols import Grader
+from rlhf.protocols import Grader, RewardFn
 from rlhf.recipe import RewardPart, StageConfig
 from rlhf.rewards.function import FunctionReward
 from rlhf.rewards.rubric import Rubric, WeightedReward
@@ -28,16 +29,23 @@ class StageParts:
 
 
 def build_rubric(config: StageConfig, plugins: Plugins, parts: StageParts) -> Rubric:
-    """The stage's rewards as one."""
-    return Rubric([_weighted(part, plugins, parts) for part in config.reward])
+    """The stage's rewards as one; a second one of a type is called TYPE_2."""
+    taken: Counter[str] = Counter()
+    weighted = []
+    for part in config.reward:
+        taken[part.type] += 1
+        count = taken[part.type]
+        name = part.type if count == 1 else f"{part.type}_{count}"
+        weighted.append(WeightedReward(name, part.weight, _reward(part, plugins, parts)))
+    return Rubric(weighted)
 
 
-def _weighted(part: RewardPart, plugins: Plugins, parts: StageParts) -> WeightedReward:
+def _reward(part: RewardPart, plugins: Plugins, parts: StageParts) -> RewardFn:
     entry = plugins.registry.get("reward", part.type, "reward")
     if entry.config is None:
-        return WeightedReward(part.type, part.weight, FunctionReward(part.type, entry.factory))
-    reward = plugins.registry.build("reward", part.type, part.options, parts, where="reward")
-    return WeightedReward(part.type, part.weight, reward)
+        return FunctionReward(part.type, entry.factory)
+    reward: RewardFn = plugins.registry.build("reward", part.type, part.options, parts, where="reward")
+    return reward
 
 
 class Monitor:
