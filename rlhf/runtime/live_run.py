@@ -95,25 +95,23 @@ class LiveRun:
 
     def texts(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch of documents)."""
-        stream = self._open(self.dataset.texts, self.encoder.encode_text)
-        return ((step, self._counted(self.encoder.token_batch(stream.take(num_rows)))) for step in self._steps())
+        stream = self._open(self.dataset.texts, self.encoder.encode_text, num_rows)
+        return ((step, self._counted(self.encoder.token_batch(stream.take()))) for step in self._steps())
 
     def demonstrations(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch of demonstrations)."""
-        stream = self._open(self.dataset.demonstrations, _listed(self.encoder.encode_demonstration))
-        return ((step, self._counted(self.encoder.token_batch(stream.take(num_rows)))) for step in self._steps())
+        stream = self._open(self.dataset.demonstrations, _listed(self.encoder.encode_demonstration), num_rows)
+        return ((step, self._counted(self.encoder.token_batch(stream.take()))) for step in self._steps())
 
     def rankings(self, num_prompts: int) -> Iterator[tuple[int, PreferenceBatch]]:
         """(step, batch of rankings)."""
-        stream = self._open(self.dataset.rankings, _listed(self.encoder.encode_ranking))
-        return (
-            (step, self._counted(self.encoder.preference_batch(stream.take(num_prompts)))) for step in self._steps()
-        )
+        stream = self._open(self.dataset.rankings, _listed(self.encoder.encode_ranking), num_prompts)
+        return ((step, self._counted(self.encoder.preference_batch(stream.take()))) for step in self._steps())
 
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
         """(step, prompts)."""
-        stream = self._open(self.dataset.prompts, _listed(self.encoder.encode_prompt))
-        return ((step, stream.take(num_prompts)) for step in self._steps())
+        stream = self._open(self.dataset.prompts, _listed(self.encoder.encode_prompt), num_prompts)
+        return ((step, stream.take()) for step in self._steps())
 
     def held_out_texts(self) -> TokenBatch | None:
         rows = self._held_out("texts", self.encoder.encode_text)
@@ -137,10 +135,17 @@ class LiveRun:
         count = min(self.plan.config.held_out_rows, held_out.sizes[kind])
         return first_rows(getattr(held_out, kind)(0), count, encode)[: self.plan.config.held_out_rows]
 
-    def _open(self, items: Callable[..., Iterator[Any]], encode: Callable[[Any], Sequence[Any]]) -> RowStream[Any, Any]:
+    def _open(
+        self, items: Callable[..., Iterator[Any]], encode: Callable[[Any], Sequence[Any]], batch_size: int
+    ) -> RowStream[Any, Any]:
         seed = derived_seed(self.plan.seed, "data")
-        self._stream = RowStream(lambda start: items(seed, start), encode, self._start_position)
+        self._stream = RowStream(
+            lambda start: items(seed, start), encode, batch_size, self._left_out, self._start_position
+        )
         return self._stream
+
+    def _left_out(self) -> dict[str, int]:
+        return {"dropped": self.encoder.dropped, "cut": self.encoder.cut}
 
     def _steps(self) -> Iterator[int]:
         while self._step < self.plan.num_steps and not self._ending:
@@ -230,6 +235,7 @@ class LiveRun:
         self.algorithm.restore(state["algorithm"])
         self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
         self._start_position = state["position"]
+        self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
         if self.rollout is not None:
             self.rollout.load_weights(self.policy.weights(), self._version)
         return self._step
@@ -240,7 +246,9 @@ class LiveRun:
         return self._step
 
     def close(self) -> None:
-        """Let the threads go that spoke to other processes."""
+        """Let go the threads that read ahead and that spoke to other processes."""
+        if self._stream is not None:
+            self._stream.close()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -289,7 +297,8 @@ class LiveRun:
         figures = {f"time/{name}": seconds for name, seconds in self._seconds.items()}
         figures["time/step"] = time.monotonic() - self._step_started
         figures["tokens/seen"] = float(self._tokens_seen)
-        return figures | self.encoder.metrics()
+        left_out = self._stream.position if self._stream is not None else self._left_out()
+        return figures | {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -91,9 +91,12 @@ def build_algorithm(config: StageConfig, plugins: Plugins) -> Algorithm:
 
 
 def build_dataset(config: StageConfig, plugins: Plugins) -> Dataset:
-    """The stage's data; reading files happens here, so that what is wrong with them shows first."""
-    dataset: Dataset = plugins.registry.build("dataset", config.data.type, config.data.options, where="data")
-    return dataset
+    """The stage's data, read once in a process however many stages use it; what is wrong with it shows here."""
+    key = config.data.model_dump_json()
+    if key not in plugins.datasets:
+        part = config.data
+        plugins.datasets[key] = plugins.registry.build("dataset", part.type, part.options, where="data")
+    return plugins.datasets[key]
 
 
 def stage_folder(recipe: Recipe, name: str, run_folder: Path) -> Path:

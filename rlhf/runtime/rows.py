@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from rlhf.errors import DataError
@@ -15,30 +16,46 @@ _MAX_EMPTY_RUN = 100_000
 
 
 class RowStream(Generic[Item, Row]):
-    """Rows of the items, one to many each; `position` says how far they have been handed out."""
+    """Batches of encoded rows, each item giving none, one or several.
+
+    The next batch is encoded on a thread while the current one is trained on; `position` says how far rows have been
+    handed out, whatever has been read ahead.
+    """
 
     def __init__(
         self,
         items: Callable[[int], Iterator[Item]],
         encode: Callable[[Item], Sequence[Row]],
+        batch_size: int,
+        counts: Callable[[], Mapping[str, int]],
         position: Mapping[str, int] | None = None,
     ) -> None:
-        position = position or {"item": 0, "row": 0}
-        self._item, self._row = position["item"], position["row"]
+        self.position = dict(position or {"item": 0, "row": 0, **counts()})
+        """Items fully consumed, rows consumed of the next one, and the encoder's `counts` up to there."""
+        self._item, self._row = self.position["item"], self.position["row"]
         self._items = items(self._item)
         self._encode = encode
+        self._batch_size = batch_size
+        self._counts = counts
         self._current: Sequence[Row] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
+        self._ahead: Future[tuple[list[Row], dict[str, int]]] | None = None
 
-    @property
-    def position(self) -> dict[str, int]:
-        """Items fully consumed, and rows consumed of the next one."""
-        return {"item": self._item, "row": self._row}
+    def take(self) -> list[Row]:
+        """The next batch."""
+        future = self._ahead or self._thread.submit(self._read)
+        rows, self.position = future.result()
+        self._ahead = self._thread.submit(self._read)
+        return rows
 
-    def take(self, count: int) -> list[Row]:
-        """The next `count` rows."""
+    def close(self) -> None:
+        """Stop reading ahead."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _read(self) -> tuple[list[Row], dict[str, int]]:
         rows: list[Row] = []
         empty = 0
-        while len(rows) < count:
+        while len(rows) < self._batch_size:
             if self._current is None:
                 self._current = self._encode(next(self._items))
                 empty = empty + 1 if not self._current else 0
@@ -46,12 +63,12 @@ class RowStream(Generic[Item, Row]):
                     raise DataError(
                         "no row of the data fits: all are longer than the limit or empty; see rows.overlong"
                     )
-            taken = self._current[self._row : self._row + count - len(rows)]
+            taken = self._current[self._row : self._row + self._batch_size - len(rows)]
             rows.extend(taken)
             self._row += len(taken)
             if self._row >= len(self._current):
                 self._item, self._row, self._current = self._item + 1, 0, None
-        return rows
+        return rows, {"item": self._item, "row": self._row, **self._counts()}
 
 
 def first_rows(items: Iterator[Any], count: int, encode: Callable[[Any], Sequence[Any]]) -> list[Any]:
