@@ -75,9 +75,7 @@ def test_blank_rankings_have_no_candidate() -> None:
 
 def test_every_tensor_of_an_experience_grows() -> None:
     plain = token_batch(3)
-    extra = {
-        name: torch.rand(3, 4) for name in ("old_logprobs", "ref_logprobs", "advantages", "old_values", "returns")
-    }
+    extra = {name: torch.rand(3, 4) for name in ("old_logprobs", "ref_logprobs", "advantages", "old_values", "returns")}
     batch = Experience(
         tokens=plain.tokens, attention_mask=plain.attention_mask, response_mask=plain.response_mask, **extra
     )
