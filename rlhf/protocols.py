@@ -40,6 +40,11 @@ Out_contra = TypeVar("Out_contra", contravariant=True)
 class Loss(Protocol[Out_contra]):
     """A loss: an instance of an importable, frozen dataclass, so that it crosses to a worker as name and config."""
 
+    @property
+    def entropy_grad(self) -> bool:
+        """Whether the engine must keep the graph of `PolicyOutput.entropy`."""
+        ...
+
     def count(self, batch: Any) -> float:
         """The global denominator, from the whole batch: response tokens, sequences or prompts."""
         ...

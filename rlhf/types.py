@@ -119,8 +119,9 @@ class Sampling:
 class Completion:
     """What the policy said: `token_ids` include the end-of-turn token when `finish_reason` is "stop".
 
-    `logprobs` are those of the sampled tokens under the distribution they were sampled from: float32, divided by the
-    temperature. `policy_version` is the number of weight hand-overs the engine had seen.
+    `logprobs` are those of the sampled tokens: float32, at the sampling temperature (at 1 where that is 0), before
+    top-k and top-p, which is what the train engine computes. `policy_version` is the number of weight hand-overs the
+    engine had seen.
     """
 
     token_ids: tuple[int, ...]

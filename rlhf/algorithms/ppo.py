@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -93,6 +94,7 @@ class ValueLoss:
     """Half the squared error to the return, clipped around the old value, summed over response tokens."""
 
     clip: float | None
+    entropy_grad: ClassVar[bool] = False
 
     def count(self, batch: Experience) -> float:
         return float(batch.response_mask.sum())

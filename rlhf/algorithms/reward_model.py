@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -37,6 +38,7 @@ class RankingLoss:
     """Negative log-likelihood of the rankings, plus centring; divided by the number of prompts."""
 
     centring: float = 0.0
+    entropy_grad: ClassVar[bool] = False
 
     def count(self, batch: PreferenceBatch) -> float:
         """Rankings with at least one pair; blank rows that only even out the ranks do not count."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,12 +51,12 @@ class Rubric:
 def _checked(part: WeightedReward, rollouts: Sequence[Rollout]) -> list[float | None]:
     """The part's answers as floats, one a rollout; `RewardError` naming the part for anything else."""
     try:
-        values = part.reward(rollouts)
+        values: object = part.reward(rollouts)
     except (RunError, UserError):  # has its own words: a dead worker stays a dead worker
         raise
     except Exception as error:  # a plugin's exception, whatever it is, is the run's root cause
         raise RewardError(f"reward {part.name!r} raised {type(error).__name__}: {error}") from error
-    if not isinstance(values, Iterable) or isinstance(values, str | Mapping | Set):
+    if not isinstance(values, Iterable) or isinstance(values, str | Mapping | AbstractSet):
         raise RewardError(f"reward {part.name!r} must return a list, given {type(values).__name__}")
     items = list(values)
     if len(items) != len(rollouts):

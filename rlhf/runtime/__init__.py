@@ -1,1 +1,5 @@
 """The run an algorithm sees, and where it lives: in one process, or on Ray."""
+
+from rlhf.runtime.environment import prepare_environment
+
+prepare_environment()

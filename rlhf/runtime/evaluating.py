@@ -40,7 +40,8 @@ def _evaluate(path: Path, config: EvaluationConfig, seed: int, plugins: Plugins)
     model = ModelConfig(path=str(path), dtype="float32")
     require_model(model)
     suite = suite_named(config.suite)
-    prompts = suite_prompts(suite, plugins.registry.build("dataset", suite.dataset.type, suite.dataset.options))
+    dataset = plugins.registry.build("dataset", suite.dataset.type, suite.dataset.options)
+    prompts = suite_prompts(suite, dataset, config.num_prompts)
     graders = suite_graders(suite, plugins.registry, StageParts(plugins, _no_reward_model))
     encoder = encoder_for(model, max_new_tokens=config.max_tokens)
     sampling = Sampling(
@@ -51,7 +52,7 @@ def _evaluate(path: Path, config: EvaluationConfig, seed: int, plugins: Plugins)
     )
     part = Part(type="transformers")
     engine: RolloutEngine = plugins.registry.build("rollout_engine", part.type, part.options, model)
-    return evaluate(suite, engine, encoder.encode_prompt, graders, prompts[: config.num_prompts], sampling)
+    return evaluate(suite, engine, encoder.encode_prompt, graders, prompts, sampling)
 
 
 def _no_reward_model(_: object) -> list[float]:

@@ -95,7 +95,7 @@ def encoder_for(
 
 def require_model(model: ModelConfig) -> None:
     """Refuse a path that looks local and is not there, before a loader takes it for a hub name."""
-    path = Path(model.path or "")
-    looks_local = path.is_absolute() or str(path).startswith(".") or len(path.parts) > 2
-    if looks_local and not (path / "config.json").is_file():
-        raise ConfigError(f"model: {model.path} is not a model folder (it has no config.json)")
+    path = model.path or ""
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
+    if looks_local and not (Path(path) / "config.json").is_file():
+        raise ConfigError(f"model: {path} is not a model folder (it has no config.json)")

@@ -105,9 +105,9 @@ def _stage(
     started = time.monotonic()
     progress.start(name, plan.num_steps, resumed_from=first_step - 1)
     journal = DriverJournal(recipe, plugins, name, plan.folder, progress, first_step)
-    plugins.hook.on_run_start(stage=name, recipe=recipe.model_dump(mode="json"), folder=plan.folder)
     outcome: StageOutcome | None = None
     try:
+        plugins.hook.on_run_start(stage=name, recipe=recipe.model_dump(mode="json"), folder=plan.folder)
         outcome = run_stage(plan, journal, resume)
     finally:
         journal.close()

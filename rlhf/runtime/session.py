@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,9 +10,6 @@ import ray
 
 from rlhf.errors import ResourceError
 from rlhf.recipe import RuntimeConfig
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps a warning off the terminal
 
 
 @contextmanager

@@ -72,7 +72,7 @@ class WatchedRun:
         plugin.write_text(MARKS.replace("{folder!r}", repr(str(self.marks))))
         paths = [*recipe.get("plugins", {}).get("paths", ()), str(plugin)]
         path = folder / "recipe.yaml"
-        path.write_text(yaml.safe_dump({**recipe, "plugins": {"paths": paths}}))
+        path.write_text(yaml.safe_dump({**recipe, "plugins": {"paths": paths}}, sort_keys=False))
         self._tag = uuid.uuid4().hex
         self.process = subprocess.Popen(
             [sys.executable, "-m", "rlhf", "train", str(path), "--out", str(self.out), *arguments],
