@@ -104,6 +104,8 @@ def _stage(
     first_step = 1 + (_steps_saved(plan) if resume else 0)
     started = time.monotonic()
     progress.start(name, plan.num_steps, resumed_from=first_step - 1)
+    if plan.runtime.type == "ray":
+        progress.note(f"stage {name}: starting workers")
     journal = DriverJournal(recipe, plugins, name, plan.folder, progress, first_step)
     outcome: StageOutcome | None = None
     try:

@@ -17,7 +17,8 @@ class Pace:
         self.step = done
         self._clock = clock
         self.started = clock()
-        self._ticks: deque[tuple[int, float]] = deque([(done, self.started)], maxlen=_WINDOW + 1)
+        # From the first step's end on: what lies before it is mostly workers starting, which says nothing of the rest.
+        self._ticks: deque[tuple[int, float]] = deque(maxlen=_WINDOW + 1)
 
     def tick(self, step: int) -> None:
         """Step `step` has just ended; steps count from 1."""
@@ -31,7 +32,9 @@ class Pace:
 
     @property
     def steps_per_second(self) -> float | None:
-        """Over the last steps; None before the first."""
+        """Over the last steps; None before the second."""
+        if len(self._ticks) < 2:
+            return None
         (first_step, first_time), (last_step, last_time) = self._ticks[0], self._ticks[-1]
         if last_step <= first_step or last_time <= first_time:
             return None
