@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,11 +70,17 @@ def placed(
     group: Any = placement_group(bundles, strategy="PACK")
     try:
         if not group.wait(runtime.start_timeout):
-            free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
-            raise ResourceError(
-                f"no place for {len(bundles)} workers within {runtime.start_timeout:g} s (runtime.start_timeout): "
-                f"{bundles} needed, {free} free; another run may hold the rest, or no single node fits a bundle"
-            )
+            raise no_place(bundles, runtime)
         yield group, index
     finally:
         remove_placement_group(group)
+
+
+def no_place(bundles: Sequence[Mapping[str, float]], runtime: RuntimeConfig) -> ResourceError:
+    """The error of a cluster that is large enough and has no room now."""
+    free = {k: v for k, v in ray.available_resources().items() if k in ("CPU", "GPU")}
+    return ResourceError(
+        f"no place for {len(bundles)} workers within {runtime.start_timeout:g} s (runtime.start_timeout): "
+        f"{[dict(bundle) for bundle in bundles]} needed, {free or 'nothing'} free; another run may hold the rest, or "
+        "no single node fits a bundle"
+    )

@@ -13,6 +13,7 @@ from rlhf.errors import ConfigError, DataError
 from rlhf.plugins import Plugins, PluginSettings
 from rlhf.protocols import Algorithm, Dataset
 from rlhf.recipe import Recipe, RuntimeConfig, StageConfig
+from rlhf.runtime.engine_choice import chosen_engine
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
             f"({config.data.type}) has {kinds}"
         )
     num_steps = algorithm.num_steps(rows)
+    specs = _specs(config, algorithm, num_steps, stage_seed(recipe.seed, name))
+    if recipe.runtime.type == "ray":
+        _check_engines(config.engine, specs, recipe.runtime)
     return StagePlan(
         name=name,
         config=config,
@@ -77,7 +81,7 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
         seed=stage_seed(recipe.seed, name),
         folder=stage_folder(recipe, name, run_folder),
         num_steps=num_steps,
-        specs=_specs(config, algorithm, num_steps, stage_seed(recipe.seed, name)),
+        specs=specs,
         engine=config.engine,
         samples="rollout" in algorithm.needs,
     )
@@ -160,6 +164,13 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int)
     if "rollout" in algorithm.needs and not config.reward:
         raise ConfigError(f"{config.algorithm.type} needs a reward: name one with reward: NAME or reward_model: PATH")
     return specs
+
+
+def _check_engines(engine: Part, specs: Mapping[str, RoleSpec], runtime: RuntimeConfig) -> None:
+    """Refuse an engine that cannot be spread over a role's workers, before any of them exists."""
+    for role, spec in specs.items():
+        workers = runtime.workers.get(role)  # type: ignore[call-overload]
+        chosen_engine(engine, workers.num if workers else 1, trained=spec.optimizer is not None)
 
 
 def _without_lora(model: ModelConfig) -> ModelConfig:

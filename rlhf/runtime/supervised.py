@@ -13,7 +13,9 @@ import ray.train
 import torch
 import torch.distributed as dist
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from rlhf.errors import Interrupted, RunError, UserError, WorkerDied
 from rlhf.plugins import Plugins, compare_fingerprints, load_plugins
@@ -23,7 +25,7 @@ from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun, Ranks
 from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
 from rlhf.runtime.models import build_encoder
-from rlhf.runtime.placement import worker_resources, workers_of
+from rlhf.runtime.placement import no_place, worker_resources, workers_of
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
 from rlhf.runtime.shards import gathered, shards
 from rlhf.runtime.stage import StageOutcome, drive
@@ -37,6 +39,8 @@ def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resum
     cluster = ray.cluster_resources()
     share = worker_resources(plan.runtime, (role,), cluster)[role]
     num_workers = workers_of(plan.runtime, role).num
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(plan.runtime.start_timeout)
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon a finished worker is seen to be so
     mailbox = Mailbox.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         train_rank,
@@ -52,16 +56,20 @@ def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resum
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers, use_gpu=bool(share.get("GPU")), resources_per_worker=share
         ),
-        run_config=ray.train.RunConfig(name="ray_train", storage_path=str(plan.folder.resolve())),
+        run_config=ray.train.RunConfig(
+            name="ray_train",
+            storage_path=str(plan.folder.resolve()),
+            failure_config=FailureConfig(controller_failure_limit=0),  # or it waits for a place for ever
+        ),
     )
     with ThreadPoolExecutor(max_workers=1) as thread:  # the driver's own thread is for journal, hooks and signals
         try:
-            return _follow(thread.submit(trainer.fit), mailbox, journal)
+            return _follow(thread.submit(trainer.fit), mailbox, journal, plan)
         finally:
             ray.kill(mailbox)
 
 
-def _follow(fit: Future[Any], mailbox: Any, journal: Journal) -> StageOutcome:
+def _follow(fit: Future[Any], mailbox: Any, journal: Journal, plan: StagePlan) -> StageOutcome:
     """Answer the workers' events until they are done."""
     outcome: StageOutcome | None = None
     stopped: Interrupted | None = None
@@ -79,7 +87,7 @@ def _follow(fit: Future[Any], mailbox: Any, journal: Journal) -> StageOutcome:
     try:
         fit.result()
     except TrainingFailedError as error:
-        raise _root_cause(error) from None
+        raise _root_cause(error, plan) from None
     if stopped is not None:
         raise stopped
     if outcome is None:
@@ -87,8 +95,11 @@ def _follow(fit: Future[Any], mailbox: Any, journal: Journal) -> StageOutcome:
     return outcome
 
 
-def _root_cause(error: TrainingFailedError) -> Exception:
+def _root_cause(error: TrainingFailedError, plan: StagePlan) -> Exception:
     """Our own error where a worker raised one; a dead worker before its peers' broken connections."""
+    if isinstance(error, ControllerError) and isinstance(error.controller_failure, WorkerGroupStartupTimeoutError):
+        share = worker_resources(plan.runtime, (plan.trained,), ray.cluster_resources())[plan.trained]
+        return no_place([share] * workers_of(plan.runtime, plan.trained).num, plan.runtime)
     failures = sorted(error.worker_failures.items()) if isinstance(error, WorkerGroupError) else []
     for _, failure in failures:
         cause = getattr(failure, "cause", None) or failure.__cause__ or failure

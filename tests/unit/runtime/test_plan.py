@@ -130,6 +130,15 @@ def test_greedy_sampling_and_no_reward_are_refused(plugins: Plugins) -> None:
         plan(plugins, pipeline(stages__ppo__reward_model=None), "ppo")
 
 
+@pytest.mark.parametrize("name", ["sft", "ppo"])
+def test_more_ranks_than_the_engine_takes_are_refused_on_ray(plugins: Plugins, name: str) -> None:
+    workers = {"policy": {"num": 2}}
+    with pytest.raises(ConfigError, match="engine: torch is one process, and runtime.workers asks for 2"):
+        plan(plugins, pipeline("ray", runtime__workers=workers), name)
+    spread = pipeline("ray", runtime__workers=workers, defaults__engine={"type": "deepspeed"})
+    assert plan(plugins, spread, name).engine.type == "deepspeed"
+
+
 def test_a_recipe_given_is_not_changed() -> None:
     recipe = pipeline()
     assert changed(recipe, {"stages.ppo.model": "x"})["stages"]["ppo"]["model"] == "x"
