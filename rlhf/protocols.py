@@ -133,8 +133,8 @@ class Dataset(Protocol):
 
     def rankings(self, seed: int, start: int = 0) -> Iterator[Ranking]: ...
 
-    def held_out(self) -> Dataset:
-        """The rows kept from training; raises `DataError` where none were."""
+    def held_out(self) -> Dataset | None:
+        """The rows kept from training; None where none are."""
         ...
 
 

@@ -53,16 +53,15 @@ class MixtureDataset:
     def rankings(self, seed: int, start: int = 0) -> Iterator[Ranking]:
         return self._interleaved("rankings", lambda source, skip: source.rankings(seed, skip), start)
 
-    def held_out(self) -> MixtureDataset:
+    def held_out(self) -> MixtureDataset | None:
         """The held-out rows of those sources that keep some, in the same proportions."""
         kept: list[tuple[Dataset, float]] = []
         for source, share in zip(self._sources, self._shares, strict=True):
-            try:
-                kept.append((source.held_out(), share))
-            except DataError:
-                continue  # a source may keep none, as replayed data usually does
+            held_out = source.held_out()
+            if held_out is not None:  # a source may keep none, as replayed data usually does
+                kept.append((held_out, share))
         if not kept:
-            raise DataError("no source of the mixture keeps rows from training: set `held_out` in one of them.")
+            return None
         return MixtureDataset([source for source, _ in kept], [share for _, share in kept])
 
     def _interleaved(self, kind: str, rows: Callable[[Dataset, int], Iterator[T]], start: int) -> Iterator[T]:

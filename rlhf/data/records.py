@@ -62,9 +62,9 @@ class Records:
     def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
         return self._endless("labelled", self._labelled, seed, start)
 
-    def held_out(self) -> Records:
+    def held_out(self) -> Records | None:
         if not self._held:
-            raise DataError(f"{self.name} keeps no rows from training: set `held_out` to a number of rows.")
+            return None
         return Records(f"{self.name} (held out)", self._held, turns=self._turns)
 
     def corpus(self) -> Iterator[str]:

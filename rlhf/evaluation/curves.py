@@ -41,12 +41,17 @@ MORE: Mapping[str, Shown] = {
     "reward/margin": Shown("Margin", "reward"),
     "rollout/truncated": Shown("Completions cut short", "share"),
     "rollout/logprob_gap": Shown("Generation against training log-probs", "nats"),
+    "policy/kl_coef": Shown("KL coefficient", "coefficient"),
     "policy/grad_norm": Shown("Gradient norm", "L2 norm"),
     "policy/lr": Shown("Learning rate", "rate"),
+    "reward/grad_norm": Shown("Gradient norm", "L2 norm"),
+    "reward/lr": Shown("Learning rate", "rate"),
+    "value/grad_norm": Shown("Gradient norm, value model", "L2 norm"),
+    "value/lr": Shown("Learning rate, value model", "rate"),
 }
-EVALUATION_PREFIX = "evaluation/"  # `evaluation/helpful`: gold scores logged while a stage runs, drawn together
+GOLD_PREFIX = "gold/"  # `gold/helpful`: scores of the stage's monitors, drawn together
 _FIELDS = {"step", "time", "stage", "nonfinite"}
-_NOT_DRAWN = ("time/", "data/", "tokens/", EVALUATION_PREFIX)
+_NOT_DRAWN = ("time/", "data/", "tokens/", GOLD_PREFIX)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +97,14 @@ def _curve(stage: str, name: str, shown: Shown, runs: Mapping[str, Rows]) -> Cur
 
 
 def _graded(stage: str, label: str, rows: Rows) -> Curve | None:
-    names = dict.fromkeys(name for row in rows for name in row if name.startswith(EVALUATION_PREFIX))
-    found = [line_of(name.removeprefix(EVALUATION_PREFIX), rows, name) for name in names]
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(GOLD_PREFIX))
+    found = [line_of(name.removeprefix(GOLD_PREFIX), rows, name) for name in names]
     lines = [line for line in found if line is not None]
     if not lines:
         return None
     of_run = f" of {label}" if label else ""
-    svg = curves(lines, unit="gold score", description=f"{stage}: 3H scores{of_run} by step")
-    return Curve(title=f"3H over steps{of_run}", metric=f"{EVALUATION_PREFIX}*", svg=svg)
+    svg = curves(lines, unit="score", description=f"{stage}: 3H scores{of_run} by step")
+    return Curve(title=f"3H over steps{of_run}", metric=f"{GOLD_PREFIX}*", svg=svg)
 
 
 def line_of(label: str, rows: Rows, name: str) -> Line | None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf.evaluation.curves import main_curves, more_curves
+from rlhf.evaluation.curves import MAIN, main_curves, more_curves
+from rlhf.evaluation.held_out import HeldOutFigure, held_out_figures, side_by_side
 from rlhf.evaluation.page.render import render
 from rlhf.evaluation.plots import interval_plot
 from rlhf.evaluation.run_folder import RunRecord, StageRecord, read_run, stage_entries
@@ -14,7 +15,8 @@ from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
 from rlhf.evaluation.three_h import MEAN_ROW, AxisRow, axis_rows, labels_of
 from rlhf.evaluation.warnings import warnings_of
 
-_OWN_COLUMNS = {"name", "algorithm", "seconds", "steps"}
+_OWN_PLACE = {"name", "algorithm", "seconds", "steps", "held_out"}  # of a stage's summary, shown outside the figures
+_FEW = 4  # final figures shown of a stage that logs none of the usual ones
 
 
 def write_report(run_folder: Path) -> Path:
@@ -29,6 +31,7 @@ def write_report(run_folder: Path) -> Path:
         "report.html.j2",
         run=run,
         stages=[_stage_view(run, stage) for stage in run.stages],
+        held_out=_held_out(run),
         three_h=rows,
         labels=labels,
         three_h_plot=_plot({row.name: [(n, row.estimates[n]) for n in labels if n in row.estimates] for row in rows}),
@@ -53,6 +56,7 @@ def write_comparison_report(run_folders: Sequence[Path], path: Path) -> Path:
         plot=_plot(
             {axis: [(name, scores[axis]) for name, scores in finals.items() if axis in scores] for axis in axes}
         ),
+        held_out=side_by_side({name: _held_out(run) for name, run in runs.items()}),
         stages={name: main_curves(name, stages) for name, stages in _by_stage(runs).items()},
         warnings=[f"{name}: {warning}" for name, run in runs.items() for warning in warnings_of(run)],
     )
@@ -60,19 +64,31 @@ def write_comparison_report(run_folders: Sequence[Path], path: Path) -> Path:
 
 
 def _stage_view(run: RunRecord, stage: StageRecord) -> dict[str, Any]:
-    entry = next((e for e in stage_entries(run.summary) if e.get("name") == stage.name), stage.summary)
+    entry = _entry(run, stage)
     last = stage.metrics[-1] if stage.metrics else {}
     rows = {"": stage.metrics}
+    figures = _flat({k: v for k, v in entry.items() if k not in _OWN_PLACE}) if entry is not run.summary else {}
+    key = [name for name in MAIN if name in figures] or list(figures)[:_FEW]
     return {
         "name": stage.name,
         "algorithm": entry.get("algorithm"),
         "seconds": entry.get("seconds", last.get("time")),
         "steps": entry.get("steps", last.get("step")),
-        "figures": _flat({k: v for k, v in entry.items() if k not in _OWN_COLUMNS}) if entry is not run.summary else {},
+        "figures": {name: figures[name] for name in key},
+        "other_figures": {name: value for name, value in figures.items() if name not in key},
         "curves": main_curves(stage.name, rows),
         "more": more_curves(stage.name, rows),
         "samples": along_the_way(stage),
     }
+
+
+def _entry(run: RunRecord, stage: StageRecord) -> Mapping[str, Any]:
+    """The stage's final figures: from the run's summary, or its own while the run goes on."""
+    return next((entry for entry in stage_entries(run.summary) if entry.get("name") == stage.name), stage.summary)
+
+
+def _held_out(run: RunRecord) -> list[HeldOutFigure]:
+    return [figure for stage in run.stages for figure in held_out_figures(stage.name, _entry(run, stage))]
 
 
 def _flat(table: Mapping[str, Any], lead: str = "") -> dict[str, Any]:

@@ -11,7 +11,9 @@ from rlhf.evaluation.three_h import AXES, labels_of, scores_by_prompt
 
 PER_AXIS = 6
 FALLEN = 6
-PER_STEP = 4
+PER_STEP = 5
+RECURRING = 8
+_FEW = 4  # fewer recurring prompts than this tell less than a plain look at both ends
 
 Row = Mapping[str, Any]
 
@@ -43,11 +45,46 @@ def fallen(run: RunRecord) -> list[Pair]:
     return [_pair(run, key) for _, key in losses[:FALLEN]]
 
 
-def along_the_way(stage: StageRecord) -> list[Row]:
-    """A few logged rollouts of the first step and of the last."""
-    steps = sorted({row["step"] for row in stage.samples if isinstance(row.get("step"), int)})
-    ends = dict.fromkeys([*steps[:1], *steps[-1:]])
-    return [row for step in ends for row in [r for r in stage.samples if r.get("step") == step][:PER_STEP]]
+@dataclass(frozen=True, kw_only=True)
+class AlongTheWay:
+    """Rollouts logged in training: early and late answers to the same prompts, or else those of both ends."""
+
+    pairs: Sequence[tuple[Row, Row]] = ()
+    ends: Sequence[Row] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.pairs or self.ends)
+
+
+def along_the_way(stage: StageRecord) -> AlongTheWay:
+    """How the answers changed: side by side where enough prompts came up both early and late."""
+    logged = [row for row in stage.samples if isinstance(row.get("step"), int)]
+    steps = sorted({row["step"] for row in logged})
+    if not steps:
+        return AlongTheWay()
+    pairs = _recurring(logged, half_way=(steps[-1] - steps[0]) / 2)
+    if len(pairs) >= _FEW:
+        return AlongTheWay(pairs=pairs)
+    ends = dict.fromkeys([steps[0], steps[-1]])
+    return AlongTheWay(ends=[row for step in ends for row in [r for r in logged if r["step"] == step][:PER_STEP]])
+
+
+def _recurring(logged: Sequence[Row], half_way: float) -> list[tuple[Row, Row]]:
+    """First and last rollout of prompts seen at least half the run apart, the furthest apart first."""
+    by_prompt: dict[str, list[Row]] = {}
+    for row in logged:
+        by_prompt.setdefault(str(row.get("prompt_id", row.get("prompt"))), []).append(row)
+    found = []
+    for rows in by_prompt.values():
+        first, last = min(rows, key=_step), max(rows, key=_step)
+        if _step(last) > _step(first) and _step(last) - _step(first) >= half_way:
+            found.append((first, last))
+    found.sort(key=lambda pair: _step(pair[0]) - _step(pair[1]))
+    return found[:RECURRING]
+
+
+def _step(row: Row) -> int:
+    return int(row["step"])
 
 
 def _keys(run: RunRecord, axis: str) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ SUITES: Mapping[str, Suite] = {suite.name: suite for suite in (THREE_H,)}
 class HoldsOut(Protocol):
     """A data set that keeps rows which its training side never shows."""
 
-    def held_out(self) -> Dataset: ...
+    def held_out(self) -> Dataset | None: ...
 
 
 def suite_named(name: str) -> Suite:
@@ -55,8 +55,8 @@ def suite_named(name: str) -> Suite:
 def suite_prompts(suite: Suite, dataset: HoldsOut, limit: int | None = None) -> list[Prompt]:
     """Every held-out prompt once, in an order that is the same for every model; at most `limit` of them."""
     held_out = dataset.held_out()
-    size = held_out.sizes.get("prompts", 0)
-    if not size:
+    size = held_out.sizes.get("prompts", 0) if held_out is not None else 0
+    if held_out is None or not size:
         raise DataError(f"suite {suite.name!r}: data set {suite.dataset.type!r} holds out no prompts.")
     return list(islice(held_out.prompts(seed=0), size if limit is None else min(limit, size)))
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from rlhf.evaluation.run_folder import RunRecord, StageRecord
 
-_TRUNCATED_SHARE = 0.3  # above it a good part of the rewards judges unfinished text
-
 
 def warnings_of(run: RunRecord) -> list[str]:
     """One sentence each, in the order of the pipeline."""
@@ -21,19 +19,27 @@ def warnings_of(run: RunRecord) -> list[str]:
 
 def _of_stage(stage: StageRecord) -> list[str]:
     found = []
+    failed = sum(_numbers(stage, "reward/failed"))
+    if failed:
+        found.append(f"Stage {stage.name!r}: {failed:,.0f} rollouts whose reward failed; they were left out of training.")
     for metric, words in (
-        ("reward/failed", "rollouts whose reward failed; they were left out of training"),
         ("data/dropped", "rows dropped (too long, or nothing to train on)"),
         ("data/cut", "rows cut to the longest length"),
     ):
-        count = sum(row[metric] for row in stage.metrics if isinstance(row.get(metric), int | float))
-        if count:
-            found.append(f"Stage {stage.name!r}: {count:,.0f} {words}.")
+        so_far = max(_numbers(stage, metric), default=0.0)  # counted since the stage began, unlike failed rewards
+        if so_far:
+            found.append(f"Stage {stage.name!r}: {so_far:,.0f} {words}.")
     broken = {str(name) for row in stage.metrics for name in row.get("nonfinite", ())}
     if broken:
         steps = f"{sum('nonfinite' in row for row in stage.metrics)} of {len(stage.metrics)} steps"
         found.append(f"Stage {stage.name!r}: {', '.join(sorted(broken))} was not a number in {steps}.")
-    cut = [row["rollout/truncated"] for row in stage.metrics if isinstance(row.get("rollout/truncated"), int | float)]
-    if cut and sum(cut) / len(cut) > _TRUNCATED_SHARE:
-        found.append(f"Stage {stage.name!r}: {sum(cut) / len(cut):.0%} of the completions were cut at max_tokens.")
+    cut = _numbers(stage, "rollout/truncated")
+    if any(cut):
+        share = sum(cut) / len(cut)
+        shown = f"{share:.0%}" if share >= 0.01 else "under 1%"
+        found.append(f"Stage {stage.name!r}: {shown} of the completions were cut at max_tokens.")
     return found
+
+
+def _numbers(stage: StageRecord, metric: str) -> list[float]:
+    return [row[metric] for row in stage.metrics if isinstance(row.get(metric), int | float)]

@@ -76,7 +76,7 @@ def train(
         summary |= _evaluate(loaded, plugins, folder)
     summary["seconds"] = round(time.monotonic() - started, 2)
     write_summary(folder, summary)
-    progress.note(f"report: {write_report(folder)}")
+    write_report(folder)
     last = plan_stage(loaded, list(loaded.stages)[-1], plugins, folder)
     return RunResult(folder=folder, summary=read_summary(folder), model=last.model_folder)
 

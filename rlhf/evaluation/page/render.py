@@ -25,6 +25,7 @@ def render(template: str, **context: Any) -> str:
         "duration": duration_text,
         "score": score_text,
         "interval": interval_text,
+        "figure_interval": figure_interval_text,
         "signed": signed_text,
         "grade_class": grade_class,
     }
@@ -74,6 +75,13 @@ def interval_text(estimate: Estimate, signed: bool = False) -> str:
         return ""
     write = signed_text if signed else score_text
     return f"{write(estimate.low)} to {write(estimate.high)}"
+
+
+def figure_interval_text(estimate: Estimate) -> str:
+    """`0.873 to 0.943`, of a figure on any scale; empty where there is no interval."""
+    if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
+        return ""
+    return f"{figure_text(estimate.low)} to {figure_text(estimate.high)}"
 
 
 def grade_class(score: Any) -> str:

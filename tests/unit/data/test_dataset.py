@@ -76,9 +76,8 @@ def test_rows_of_one_prompt_stay_on_one_side() -> None:
         rows(*values, held_out=3)
 
 
-def test_holding_out_nothing_or_all_is_said() -> None:
-    with pytest.raises(DataError, match="set `held_out` to a number of rows"):
-        numbered(5).held_out()
+def test_holding_out_nothing_is_none_and_all_is_refused() -> None:
+    assert numbered(5).held_out() is None
     with pytest.raises(DataError, match="held_out is 5"):
         numbered(5, held_out=5)
 
