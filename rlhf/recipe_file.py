@@ -87,7 +87,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
         keys = dotted.split(".")
         if keys[0] in stages:
             keys = ["stages", *keys]
-        elif keys[0] in variables:
+        elif len(keys) == 1 and dotted in variables:
             keys = ["variables", *keys]
         table = result
         for key in keys[:-1]:

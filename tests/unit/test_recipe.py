@@ -408,3 +408,11 @@ def test_nothing_but_a_config_error_comes_of_a_wrong_value(key: str, value: Any)
     for overrides in ({}, {"optimizer.lr": 1.0}):
         with contextlib.suppress(ConfigError):
             load_recipe(recipe, overrides)
+
+
+def test_a_dotted_key_is_a_setting_even_where_a_variable_has_its_first_name() -> None:
+    from rlhf.recipe_file import apply_overrides
+
+    data = {"variables": {"model": None}, "model": {"path": "${model}"}}
+    changed = apply_overrides(data, {"model": "here", "model.max_length": 64})
+    assert changed == {"variables": {"model": "here"}, "model": {"path": "${model}", "max_length": 64}}
