@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -78,10 +79,17 @@ class MicroBatchedEngine(ABC):
 
     def base_forward(self, batch: Batch) -> PolicyOutput:
         """`forward` of the model as it was before its adapters: the reference of a LoRA policy."""
+        return self._without_adapters(self.forward, batch)
+
+    def base_forward_shard(self, batch: Batch) -> PolicyOutput:
+        """`base_forward` of this process's rows."""
+        return self._without_adapters(self.forward_shard, batch)
+
+    def _without_adapters(self, forward: Callable[[Batch], Any], batch: Batch) -> PolicyOutput:
         if self.spec.model.lora is None:
             raise ConfigError(f"the {self.spec.role} has no adapters; a reference of its own is needed")
         with adapters_off(self.model):
-            output = self.forward(batch)
+            output = forward(batch)
         assert isinstance(output, PolicyOutput)
         return output
 

@@ -160,7 +160,7 @@ class RankEngine:
 
     def forward(self, batch: Batch) -> Any:
         """Every row's output, in every rank."""
-        mine = self._engine.forward(shards(batch, self._num_ranks)[self._rank])
+        mine = self._engine.forward_shard(shards(batch, self._num_ranks)[self._rank])
         if self._num_ranks == 1:
             return mine
         fields = {name: _all_gathered(value, self._num_ranks) for name, value in vars(mine).items()}

@@ -50,10 +50,10 @@ class EngineWorker(_Worker):
         self._engine = self._plugins.registry.build("train_engine", part.type, part.options, spec)
 
     def forward(self, batch: Any) -> Any:
-        return self._engine.forward(batch)
+        return self._engine.forward_shard(batch)
 
     def base_forward(self, batch: Any) -> Any:
-        return self._engine.base_forward(batch)
+        return self._engine.base_forward_shard(batch)
 
     def train_shard(self, batch: Any, loss_fn: Any, count: float) -> dict[str, float]:
         metrics: dict[str, float] = self._engine.train_shard(batch, loss_fn, count)

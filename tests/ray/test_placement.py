@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rlhf
-from rlhf.errors import ConfigError, ResourceError
+from rlhf.errors import ResourceError
 from tests.tiny_runs import MODEL, PPO, SFT, Recipe, single
 
 pytestmark = pytest.mark.ray

@@ -68,7 +68,7 @@ def test_a_missing_column_is_named_with_the_nearest_there_is() -> None:
     def graded(completions: list[str], dificulty: list[int]) -> list[float]:
         raise AssertionError("not reached")
 
-    with pytest.raises(RewardError, match="'graded' has a parameter 'dificulty'.*Did you mean 'difficulty'") as caught:
+    with pytest.raises(RewardError, match=r"'graded' has a parameter 'dificulty'.*Did you mean 'difficulty'") as caught:
         FunctionReward("graded", graded)([rollout("a", {"difficulty": 1})])
     assert "Columns: completions, difficulty, finish_reason" in str(caught.value)
 

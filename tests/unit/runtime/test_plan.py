@@ -119,7 +119,7 @@ def test_a_derived_seed_is_the_same_everywhere_and_fits_63_bits() -> None:
 def test_data_of_another_kind_is_refused_by_name(plugins: Plugins) -> None:
     recipe = single(SFT, data={"type": "rows", "rows": [{"prompt": "p", "chosen": "a", "rejected": "b"}]})
     recipe["algorithm"] = {"type": "pretrain"}
-    with pytest.raises(DataError, match="stage 'pretrain': pretrain needs texts, but its data .rows. has .*rankings"):
+    with pytest.raises(DataError, match=r"stage 'pretrain': pretrain needs texts, but its data .rows. has .*rankings"):
         plan(plugins, recipe, "pretrain")
 
 
@@ -133,7 +133,7 @@ def test_greedy_sampling_and_no_reward_are_refused(plugins: Plugins) -> None:
 @pytest.mark.parametrize("name", ["sft", "ppo"])
 def test_more_ranks_than_the_engine_takes_are_refused_on_ray(plugins: Plugins, name: str) -> None:
     workers = {"policy": {"num": 2}}
-    with pytest.raises(ConfigError, match="engine: torch is one process, and runtime.workers asks for 2"):
+    with pytest.raises(ConfigError, match=r"engine: torch is one process, and runtime\.workers asks for 2"):
         plan(plugins, pipeline("ray", runtime__workers=workers), name)
     spread = pipeline("ray", runtime__workers=workers, defaults__engine={"type": "deepspeed"})
     assert plan(plugins, spread, name).engine.type == "deepspeed"

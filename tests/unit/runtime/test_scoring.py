@@ -88,7 +88,7 @@ def test_two_parts_of_one_type_both_count(plugins: Plugins) -> None:
 
 
 def test_an_unknown_reward_is_named_with_the_nearest(plugins: Plugins) -> None:
-    with pytest.raises(ConfigError, match="no reward is called 'shart'. Did you mean 'short'"):
+    with pytest.raises(ConfigError, match=r"no reward is called 'shart'\. Did you mean 'short'"):
         build_rubric(stage(reward="shart"), plugins, StageParts(plugins, no_scores))
 
 
