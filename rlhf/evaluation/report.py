@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf.errors import DataError
 from rlhf.evaluation.curves import MAIN, main_curves, more_curves
 from rlhf.evaluation.held_out import HeldOutFigure, held_out_figures, side_by_side
 from rlhf.evaluation.page.render import render
@@ -15,12 +18,13 @@ from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
 from rlhf.evaluation.three_h import MEAN_ROW, AxisRow, axis_rows, labels_of
 from rlhf.evaluation.warnings import warnings_of
 
-_OWN_PLACE = {"name", "algorithm", "seconds", "steps", "held_out"}  # of a stage's summary, shown outside the figures
+# What is no figure, of a stage's summary and of a logged step.
+_OWN_PLACE = {"name", "algorithm", "seconds", "steps", "held_out", "step", "time", "stage", "nonfinite"}
 _FEW = 4  # final figures shown of a stage that logs none of the usual ones
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write `run_folder/report.html` from the files of the run; the same files give the same bytes.
+def write_report(run_folder: Path, path: Path | None = None) -> Path:
+    """Write `path`, else `run_folder/report.html`, from the files of the run; the same files give the same bytes.
 
     What is missing is named on the page. Raises `DataError` where `run_folder` is no run at all.
     """
@@ -40,7 +44,7 @@ def write_report(run_folder: Path) -> Path:
         fallen=fallen(run),
         warnings=warnings_of(run),
     )
-    return _write(run_folder / "report.html", text)
+    return _write(path or run_folder / "report.html", text)
 
 
 def write_comparison_report(run_folders: Sequence[Path], path: Path) -> Path:
@@ -63,15 +67,22 @@ def write_comparison_report(run_folders: Sequence[Path], path: Path) -> Path:
     return _write(path, text)
 
 
+def curves_page(run_folder: Path) -> str:
+    """The main curves of each stage as a page of its own, for a frame in a notebook."""
+    run = read_run(run_folder)
+    stages = {stage.name: main_curves(stage.name, {"": stage.metrics}) for stage in run.stages}
+    return render("curves.html.j2", run=run, stages=stages)
+
+
 def _stage_view(run: RunRecord, stage: StageRecord) -> dict[str, Any]:
-    entry = _entry(run, stage)
     last = stage.metrics[-1] if stage.metrics else {}
+    entry = _entry(run, stage) or last
     rows = {"": stage.metrics}
-    figures = _flat({k: v for k, v in entry.items() if k not in _OWN_PLACE}) if entry is not run.summary else {}
+    figures = _flat({name: value for name, value in entry.items() if name not in _OWN_PLACE})
     key = [name for name in MAIN if name in figures] or list(figures)[:_FEW]
     return {
         "name": stage.name,
-        "algorithm": entry.get("algorithm"),
+        "algorithm": entry.get("algorithm", stage.algorithm),
         "seconds": entry.get("seconds", last.get("time")),
         "steps": entry.get("steps", last.get("step")),
         "figures": {name: figures[name] for name in key},
@@ -83,8 +94,9 @@ def _stage_view(run: RunRecord, stage: StageRecord) -> dict[str, Any]:
 
 
 def _entry(run: RunRecord, stage: StageRecord) -> Mapping[str, Any]:
-    """The stage's final figures: from the run's summary, or its own while the run goes on."""
-    return next((entry for entry in stage_entries(run.summary) if entry.get("name") == stage.name), stage.summary)
+    """The stage's final figures: from the run's summary, or its own while the run goes on; empty until it ends."""
+    own = {} if stage.summary is run.summary else stage.summary
+    return next((entry for entry in stage_entries(run.summary) if entry.get("name") == stage.name), own)
 
 
 def _held_out(run: RunRecord) -> list[HeldOutFigure]:
@@ -118,12 +130,14 @@ def _final_scores(run: RunRecord) -> dict[str, Any]:
 
 def _named(runs: Sequence[RunRecord]) -> dict[str, RunRecord]:
     """Runs by folder name; where two share one, by as much of the path as tells them apart."""
-    depth = 1
-    while True:
+    twice = [folder for folder, count in Counter(run.folder for run in runs).items() if count > 1]
+    if twice:
+        raise DataError(f"{twice[0]} was given twice; give each run once.")
+    for depth in itertools.count(1):
         names = ["/".join(run.folder.parts[-depth:]) for run in runs]
-        if len(set(names)) == len(runs) or depth > max(len(run.folder.parts) for run in runs):
+        if len(set(names)) == len(runs):
             return dict(zip(names, runs, strict=True))
-        depth += 1
+    raise AssertionError("different folders have different paths")
 
 
 def _by_stage(runs: Mapping[str, RunRecord]) -> dict[str, dict[str, Sequence[Mapping[str, Any]]]]:

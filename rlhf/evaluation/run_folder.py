@@ -13,13 +13,15 @@ import yaml
 from rlhf.errors import DataError
 
 _STAGE_FILES = ("metrics.jsonl", "samples.jsonl")
+_UNFINISHED = "No summary.json: the run goes on or was cut short; figures are those of the last step logged"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """One stage: its metrics and samples by step, and its final figures."""
+    """One stage: its metrics and samples by step, and its final figures, empty until it has finished."""
 
     name: str
+    algorithm: str | None
     metrics: Sequence[Mapping[str, Any]]
     samples: Sequence[Mapping[str, Any]]
     summary: Mapping[str, Any]
@@ -48,15 +50,17 @@ class _Reader:
     root: Path
     problems: list[str] = field(default_factory=list)
 
-    def text(self, path: Path) -> str:
-        if not path.is_file():
-            self._note(path, "missing")
-            return ""
-        return path.read_text(encoding="utf-8", errors="replace")
+    def text(self, path: Path, absent: str) -> str:
+        """The file's text; where there is none, `absent` is noted unless it is empty."""
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace")
+        if absent:
+            self.problems.append(absent)
+        return ""
 
-    def table(self, path: Path) -> dict[str, Any]:
+    def table(self, path: Path, absent: str = "") -> dict[str, Any]:
         """A JSON object; empty where there is none."""
-        text = self.text(path)
+        text = self.text(path, absent)
         if not text:
             return {}
         try:
@@ -96,10 +100,10 @@ def read_run(folder: Path) -> RunRecord:
     stage_folders = [path for path in sorted(folder.iterdir()) if _is_stage(path)]
     if not present and not stage_folders:
         raise DataError(f"{folder}: not a run folder (no recipe.yaml, summary.json or metrics.jsonl in it).")
-    summary = reader.table(folder / "summary.json")
-    recipe_text = reader.text(folder / "recipe.yaml")
+    summary = reader.table(folder / "summary.json", absent=_UNFINISHED)
+    recipe_text = reader.text(folder / "recipe.yaml", absent="recipe.yaml is missing")
     recipe = _recipe(recipe_text)
-    stages = [_stage(reader, path.name, path) for path in _in_order(stage_folders, summary, recipe)]
+    stages = [_stage(reader, path, recipe) for path in _in_order(stage_folders, summary, recipe)]
     if any((folder / name).is_file() for name in _STAGE_FILES):
         stages.insert(0, _single_stage(reader, folder, summary, recipe))
     evaluations = {path.stem: reader.rows(path) for path in sorted((folder / "evaluation").glob("*.jsonl"))}
@@ -143,9 +147,11 @@ def _in_order(folders: Sequence[Path], summary: Mapping[str, Any], recipe: Mappi
     return sorted(folders, key=lambda path: (names.index(path.name) if path.name in names else len(names), path.name))
 
 
-def _stage(reader: _Reader, name: str, folder: Path) -> StageRecord:
+def _stage(reader: _Reader, folder: Path, recipe: Mapping[str, Any]) -> StageRecord:
+    stages = recipe.get("stages")
     return StageRecord(
-        name=name,
+        name=folder.name,
+        algorithm=_algorithm(stages.get(folder.name) if isinstance(stages, dict) else None),
         metrics=[row for row in reader.rows(folder / "metrics.jsonl") if isinstance(row.get("step"), int)],
         samples=reader.rows(folder / "samples.jsonl"),
         summary=reader.table(folder / "summary.json"),
@@ -155,12 +161,19 @@ def _stage(reader: _Reader, name: str, folder: Path) -> StageRecord:
 def _single_stage(reader: _Reader, folder: Path, summary: Mapping[str, Any], recipe: Mapping[str, Any]) -> StageRecord:
     """A run of one stage keeps its files in the run folder itself; its name is its algorithm's."""
     metrics = [row for row in reader.rows(folder / "metrics.jsonl") if isinstance(row.get("step"), int)]
-    algorithm = recipe.get("algorithm")
-    named = algorithm.get("type") if isinstance(algorithm, dict) else algorithm
+    algorithm = _algorithm(recipe)
     logged = metrics[0].get("stage") if metrics else None
     return StageRecord(
-        name=str(logged or named or folder.name),
+        name=str(logged or algorithm or folder.name),
+        algorithm=algorithm,
         metrics=metrics,
         samples=reader.rows(folder / "samples.jsonl"),
         summary=summary,
     )
+
+
+def _algorithm(stage: Any) -> str | None:
+    """`algorithm: NAME` or `algorithm: {type: NAME}` of a stage's recipe."""
+    algorithm = stage.get("algorithm") if isinstance(stage, dict) else None
+    name = algorithm.get("type") if isinstance(algorithm, dict) else algorithm
+    return name if isinstance(name, str) else None

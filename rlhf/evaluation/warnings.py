@@ -21,7 +21,9 @@ def _of_stage(stage: StageRecord) -> list[str]:
     found = []
     failed = sum(_numbers(stage, "reward/failed"))
     if failed:
-        found.append(f"Stage {stage.name!r}: {failed:,.0f} rollouts whose reward failed; they were left out of training.")
+        found.append(
+            f"Stage {stage.name!r}: {failed:,.0f} rollouts whose reward failed; they were left out of training."
+        )
     for metric, words in (
         ("data/dropped", "rows dropped (too long, or nothing to train on)"),
         ("data/cut", "rows cut to the longest length"),

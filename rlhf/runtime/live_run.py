@@ -63,6 +63,8 @@ class LiveRun:
         self._stream: RowStream[Any, Any] | None = None
         self._start_position: Mapping[str, int] | None = None
         self._failed: list[Rollout] = []
+        self.before: dict[str, Any] = {}
+        """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
         self._seconds: dict[str, float] = {}
         self._step_started = time.monotonic()
 
@@ -234,7 +236,7 @@ class LiveRun:
             self.engines[role].load(checkpoint / role)
         self.algorithm.restore(state["algorithm"])
         self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
-        self._start_position = state["position"]
+        self._start_position, self.before = state["position"], state["before"]
         self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
         if self.rollout is not None:
             self.rollout.load_weights(self.policy.weights(), self._version)
@@ -264,6 +266,7 @@ class LiveRun:
             "tokens_seen": self._tokens_seen,
             "position": self._stream.position,
             "algorithm": self.algorithm.state(),
+            "before": self.before,
         }
         leads = self.ranks.rank == 0
         path = self._checkpoints.save(step, write, state, leads=leads, barrier=self.ranks.barrier)

@@ -30,13 +30,14 @@ def drive(run: LiveRun, *, resume: bool) -> StageOutcome:
     """Run the algorithm to its end and export the trained model."""
     try:
         done = run.resume() if resume else 0
-        before = {} if done else summarised(run.algorithm.measure(run))
+        if not done:
+            run.before = summarised(run.algorithm.measure(run))
         run.algorithm.run(run)
         after = summarised(run.algorithm.measure(run))
         export(run, run.plan.model_folder)
     finally:
         run.close()
-    held_out = {label: figures for label, figures in (("before", before), ("after", after)) if figures}
+    held_out = {label: figures for label, figures in (("before", run.before), ("after", after)) if figures}
     return StageOutcome(steps=run.step, held_out=held_out)
 
 

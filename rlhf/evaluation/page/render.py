@@ -25,7 +25,8 @@ def render(template: str, **context: Any) -> str:
         "duration": duration_text,
         "score": score_text,
         "interval": interval_text,
-        "figure_interval": figure_interval_text,
+        "measured": measured_text,
+        "measured_interval": measured_interval_text,
         "signed": signed_text,
         "grade_class": grade_class,
     }
@@ -77,11 +78,18 @@ def interval_text(estimate: Estimate, signed: bool = False) -> str:
     return f"{write(estimate.low)} to {write(estimate.high)}"
 
 
-def figure_interval_text(estimate: Estimate) -> str:
+def measured_text(value: float) -> str:
+    """Three significant digits, zeros among them: what stands in a column under others."""
+    if value == 0 or abs(value) < 1e-3 or abs(value) >= 1000:
+        return figure_text(value)
+    return f"{value:#.3g}".rstrip(".").replace("-", "−")
+
+
+def measured_interval_text(estimate: Estimate) -> str:
     """`0.873 to 0.943`, of a figure on any scale; empty where there is no interval."""
     if not (math.isfinite(estimate.low) and math.isfinite(estimate.high)):
         return ""
-    return f"{figure_text(estimate.low)} to {figure_text(estimate.high)}"
+    return f"{measured_text(estimate.low)} to {measured_text(estimate.high)}"
 
 
 def grade_class(score: Any) -> str:

@@ -76,7 +76,7 @@ def ppo_metrics(rng: random.Random, gain: float) -> list[dict[str, Any]]:
         if step == 20:
             rows[-1]["nonfinite"] = ["value/loss"]
         if step % 10 == 0:
-            rows[-1] |= {f"evaluation/{axis}": 0.4 + gain * (0.3 + 0.05 * i) * done for i, axis in enumerate(AXES)}
+            rows[-1] |= {f"gold/{axis}": 0.4 + gain * (0.3 + 0.05 * i) * done for i, axis in enumerate(AXES)}
     return rows
 
 
@@ -110,6 +110,11 @@ def graded(rng: random.Random, chance: float) -> list[dict[str, Any]]:
     return rows
 
 
+def measured(mean: float, low: float, high: float) -> dict[str, float]:
+    """A held-out figure as a stage's summary holds it."""
+    return {"mean": mean, "low": low, "high": high, "n": 256}
+
+
 def make_run(folder: Path, seed: int = 0, gain: float = 1.0) -> Path:
     """Write the files of a finished pipeline into `folder`; `gain` says how much PPO improves the model."""
     rng = random.Random(seed)
@@ -128,7 +133,15 @@ def make_run(folder: Path, seed: int = 0, gain: float = 1.0) -> Path:
             for name, metrics in stages.items()
         ],
     }  # fmt: skip
-    summary["stages"][1]["held_out"] = {"accuracy": 0.8125, "interval": [0.771, 0.848]}
+    summary["stages"][0] |= {"policy/loss": 0.61, "tokens/seen": 9000.0, "policy/lr": 0.25}
+    summary["stages"][1]["held_out"] = {
+        "before": {"accuracy": measured(0.5, 0.44, 0.56), "accuracy_longer_wins": measured(0.568, 0.52, 0.617)},
+        "after": {"accuracy": measured(0.914, 0.873, 0.943), "accuracy_longer_wins": measured(0.568, 0.52, 0.617)},
+    }
+    summary["stages"][2]["held_out"] = {
+        "before": {"reward": measured(-0.02, -0.1, 0.06), "kl_to_reference": measured(0.0, 0.0, 0.0148)},
+        "after": {"reward": measured(0.743, 0.678, 0.805), "kl_to_reference": measured(0.516, 0.453, 0.581)},
+    }
     for label, graded_rows in rows.items():
         write_lines(folder / "evaluation" / f"{label}.jsonl", graded_rows)
         scores = {a: [r["score"] for r in graded_rows if r["axis"] == a and r["score"] is not None] for a in AXES}

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from rlhf.errors import DataError
-from rlhf.evaluation.curves import MAIN, MORE
+from rlhf.evaluation.curves import MAIN, MORE, main_curves, more_curves
+from rlhf.evaluation.held_out import held_out_figures
 from rlhf.evaluation.page.render import duration_text, figure_text, signed_text
-from rlhf.evaluation.report import write_comparison_report, write_report
+from rlhf.evaluation.report import curves_page, write_comparison_report, write_report
 from rlhf.evaluation.run_folder import read_run
-from rlhf.evaluation.samples import fallen, first_of_each_axis
+from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
 from rlhf.evaluation.three_h import axis_rows
 from rlhf.evaluation.warnings import warnings_of
+from tests.unit.evaluation.conftest import make_run
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 LOADS = {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}
@@ -66,6 +68,12 @@ def page_of(path: Path) -> Page:
     return page
 
 
+@pytest.fixture(scope="module")
+def finished_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """The page of a finished pipeline."""
+    return page_of(write_report(make_run(tmp_path_factory.mktemp("runs") / "quickstart")))
+
+
 def test_the_page_is_well_formed_and_loads_nothing(finished_run: Path) -> None:
     path = write_report(finished_run)
     assert path == finished_run / "report.html"
@@ -109,21 +117,97 @@ def test_the_same_files_give_the_same_bytes(small_run: Path) -> None:
     assert write_report(small_run).read_bytes() == first
 
 
-def test_it_says_what_ran_and_what_went_wrong(finished_run: Path) -> None:
-    text = page_of(write_report(finished_run)).text
+def test_it_says_what_ran_and_what_went_wrong(finished_page: Page) -> None:
+    text = finished_page.text
     for part in (
         "sft → reward → ppo", "3 min 3 s", "seed 0", "3f9a1c5d7e2b", "torch 2.13.0", "# the resolved recipe",
-        "held_out.accuracy 0.812", "held_out.interval [0.771, 0.848]", "mean of the three",
+        "mean of the three",
         "Stage 'sft': 3 rows dropped", "Stage 'ppo': 2 rollouts whose reward failed",
         "Stage 'ppo': value/loss was not a number in 1 of 60 steps.",
         "Evaluation 'after': 1 of 240 grades failed; they are not in the means.",
-        "Where the score fell most", "judge timed out", "(empty)", "cut at max_tokens",
+        "Stage 'ppo': 2% of the completions were cut at max_tokens.", "Where the score fell most", "judge timed out", "(empty)", "cut at max_tokens",
     ):  # fmt: skip
         assert part in text, part
 
 
-def test_every_logged_figure_is_drawn(finished_run: Path) -> None:
-    page = page_of(write_report(finished_run))
+def test_held_out_figures_stand_before_and_after_with_their_intervals(finished_page: Page) -> None:
+    text = finished_page.text
+    assert "pairs ranked right 0.500 0.440 to 0.560 0.914 0.873 to 0.943 256" in text
+    assert "baseline: the longer answer wins 0.568 0.520 to 0.617 0.568 0.520 to 0.617 256" in text
+    assert "ppo reward −0.0200 −0.100 to 0.0600 0.743 0.678 to 0.805 256" in text
+    # Zero on every row: the policy was its reference, which is no estimate of anything.
+    assert "KL to the reference, nats a completion 0 0.516 0.453 to 0.581 256" in text
+
+
+@pytest.mark.parametrize("held_out", [None, 3, {"before": 1}, {"after": {"loss": 2.0}}, {"after": {"loss": {}}}])
+def test_what_is_no_held_out_figure_is_not_shown(held_out: object) -> None:
+    assert held_out_figures("sft", {"held_out": held_out}) == []
+
+
+def test_a_plugins_held_out_figure_goes_by_its_name() -> None:
+    [figure] = held_out_figures("mine", {"held_out": {"after": {"my_score": {"mean": 1.5, "n": 7}}}})
+    assert (figure.title, figure.before, figure.n) == ("my score", None, 7)
+
+
+def test_only_key_figures_are_in_sight(finished_page: Page) -> None:
+    assert "policy/loss 0.61 2 more tokens/seen 9,000 policy/lr 0.25" in finished_page.text
+
+
+def test_a_run_that_goes_on_shows_its_last_step(finished_run: Path) -> None:
+    (finished_run / "summary.json").unlink()
+    for stage in ("reward", "ppo"):
+        shutil.rmtree(finished_run / stage)
+    (finished_run / "sft" / "summary.json").unlink()
+    (finished_run / "recipe.yaml").write_text("stages: {sft: {algorithm: {type: sft}}}")
+    text = page_of(write_report(finished_run)).text
+    assert "No summary.json: the run goes on or was cut short; figures are those of the last step logged." in text
+    assert "sft sft 120 48 s policy/loss 0.6" in text
+
+
+def test_monitors_are_drawn_together(finished_run: Path) -> None:
+    [ppo] = [stage for stage in read_run(finished_run).stages if stage.name == "ppo"]
+    [drawn] = [curve for curve in main_curves("ppo", {"": ppo.metrics}) if curve.metric == "gold/*"]
+    assert drawn.title == "3H over steps"
+    assert all(f">{axis}<" in drawn.svg for axis in ("helpful", "honest", "harmless"))
+    assert not [curve for curve in more_curves("ppo", {"": ppo.metrics}) if curve.metric.startswith("gold/")]
+
+
+def test_counts_since_the_beginning_are_not_added_up(finished_run: Path) -> None:
+    metrics = finished_run / "sft" / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    metrics.write_text("".join(json.dumps(row | {"data/cut": min(5.0, row["step"])}) + "\n" for row in rows))
+    assert "Stage 'sft': 5 rows cut to the longest length." in warnings_of(read_run(finished_run))
+
+
+def test_a_clean_stage_raises_no_warning(finished_run: Path) -> None:
+    clean = {"step": 1, "reward/failed": 0.0, "data/dropped": 0.0, "data/cut": 0.0, "rollout/truncated": 0.0}
+    for stage in ("sft", "reward", "ppo"):
+        (finished_run / stage / "metrics.jsonl").write_text(json.dumps(clean) + "\n")
+    shutil.rmtree(finished_run / "evaluation")
+    assert warnings_of(read_run(finished_run)) == []
+
+
+def test_early_and_late_answers_to_one_prompt_stand_side_by_side(finished_run: Path) -> None:
+    [ppo] = [stage for stage in read_run(finished_run).stages if stage.name == "ppo"]
+    found = along_the_way(ppo)
+    assert [(first["step"], last["step"]) for first, last in found.pairs] == [(1, 60)] * 5
+    assert all(first["prompt"] == last["prompt"] for first, last in found.pairs)
+    shutil.rmtree(finished_run / "evaluation")
+    assert "Rollouts of ppo early and late answers to the same prompts" in page_of(write_report(finished_run)).text
+
+
+def test_where_no_prompt_comes_back_both_ends_are_shown(finished_run: Path) -> None:
+    path = finished_run / "ppo" / "samples.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"prompt_id": f"{row['step']}/{i}"}) + "\n" for i, row in enumerate(rows)))
+    [ppo] = [stage for stage in read_run(finished_run).stages if stage.name == "ppo"]
+    found = along_the_way(ppo)
+    assert not found.pairs
+    assert [row["step"] for row in found.ends] == [1] * 5 + [60] * 5
+
+
+def test_every_logged_figure_is_drawn(finished_page: Page) -> None:
+    page = finished_page
     # sft 1 + 2; reward 2 + 1; ppo 5 + 3H, and 6 more with the plugin's own; the table's plot.
     assert page.tags.count("svg") == 3 + 3 + 6 + 6 + 1
     assert "mine/politeness" in page.text
@@ -170,20 +254,20 @@ def test_a_single_stage_without_evaluation(finished_run: Path, tmp_path: Path) -
     single = tmp_path / "only-ppo"
     shutil.copytree(finished_run / "ppo", single)
     page = page_of(write_report(single))
-    assert "Missing: this run holds no evaluation." in page.text
-    assert "Rollouts of ppo, first and last step logged" in page.text
+    assert "Missing: no 3H evaluation." in page.text
+    assert "Rollouts of ppo early and late answers" in page.text
     assert page.tags.count("svg") == 12
 
 
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
-        ("summary.json", "summary.json: missing"),
-        ("recipe.yaml", "recipe.yaml: missing"),
+        ("summary.json", "No summary.json: the run goes on or was cut short"),
+        ("recipe.yaml", "recipe.yaml is missing"),
         ("evaluation/before.jsonl", ""),
         ("evaluation", ""),
         ("sft/metrics.jsonl", ""),
-        ("sft/summary.json", "sft/summary.json: missing"),
+        ("sft/summary.json", ""),
     ],
 )
 def test_what_is_missing_is_said_and_nothing_crashes(small_run: Path, gone: str, said: str) -> None:
@@ -233,13 +317,38 @@ def test_runs_are_compared_on_one_page(make_finished_run: Callable[..., Path], t
     path = write_comparison_report(runs, tmp_path / "out" / "compare.html")
     page = page_of(path)
     assert "3 runs compared" in page.text
-    assert "15 warnings" in page.text
+    assert "18 warnings" in page.text
     # Two folders of one name are told apart, in the table and in every legend.
     assert page.text.count("a/ppo") > 8
     assert page.text.count("b/ppo") > 8
     assert page.loads == []
     # The plot of scores; loss of sft; two of the reward model; five of ppo; the 3H of each run.
     assert page.tags.count("svg") == 1 + 1 + 2 + 5 + 3
+
+
+def test_held_out_figures_are_compared_too(make_finished_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [make_finished_run("one"), make_finished_run("two")]
+    for run in runs:
+        for stage in ("sft", "reward", "ppo"):
+            (run / stage / "metrics.jsonl").write_text("")
+        shutil.rmtree(run / "evaluation")
+        summary = json.loads((run / "summary.json").read_text())
+        (run / "summary.json").write_text(json.dumps({"stages": summary["stages"]}))
+    text = page_of(write_comparison_report(runs, tmp_path / "compare.html")).text
+    assert "reward pairs ranked right 0.914 0.873 to 0.943 0.914 0.873 to 0.943 baseline" in text
+    assert "Helpful, honest, harmless" not in text
+
+
+def test_a_run_given_twice_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="given twice"):
+        write_comparison_report([finished_run, finished_run / "."], tmp_path / "compare.html")
+
+
+def test_the_curves_alone_make_a_page(small_run: Path) -> None:
+    page = Page(curves_page(small_run))
+    assert page.faults == page.loads == []
+    assert page.tags.count("svg") == 1
+    assert "policy/loss" in page.text
 
 
 def test_every_drawn_metric_is_explained(repo_root: Path) -> None:

@@ -39,7 +39,8 @@ def test_a_log_file_gets_first_last_and_a_line_now_and_then() -> None:
     run_stage(PlainProgress(out, interval=5.0, clock=clock), clock, steps=20, seconds=1.0)
     lines = out.getvalue().splitlines()
     assert lines[0] == "[ppo] 20 steps"
-    assert lines[1] == "[ppo] 1/20  1.0 steps/s  19 s left  reward/mean 0.1"
+    assert lines[1] == "[ppo] 1/20  reward/mean 0.1"
+    assert lines[2] == "[ppo] 6/20  1.0 steps/s  14 s left  reward/mean 0.6"
     assert [line.split()[1] for line in lines[1:-1]] == ["1/20", "6/20", "11/20", "16/20", "20/20"]
     assert lines[-1] == "[ppo] done in 20 s  reward/mean 2"
 
@@ -54,11 +55,13 @@ def test_a_resumed_stage_says_so_and_does_not_count_old_steps_into_its_rate() ->
     clock, out = Clock(), io.StringIO()
     progress = PlainProgress(out, clock=clock)
     progress.start("ppo", 100, resumed_from=90)
-    clock.now += 2
-    progress.update(91, {})
+    for step, seconds in ((91, 30), (92, 6)):
+        clock.now += seconds
+        progress.update(step, {})
     assert out.getvalue().splitlines() == [
         "[ppo] 100 steps, resumed after step 90",
-        "[ppo] 91/100  2.0 s/step  18 s left",
+        "[ppo] 91/100",
+        "[ppo] 92/100  6.0 s/step  48 s left",
     ]
 
 
@@ -81,15 +84,20 @@ def test_the_live_view_shows_stage_steps_rate_and_figures() -> None:
     clock, out = Clock(), io.StringIO()
     progress = LiveProgress(console=terminal(out), clock=clock)
     progress.start("ppo", 40)
+    clock.now += 7
+    progress.update(1, {"reward/mean": 0.1, "time/train": 1.0})
+    progress._live.refresh()  # type: ignore[union-attr]
+    assert "7 s" in out.getvalue(), "before there is a rate, the time so far"
+    assert "left" not in out.getvalue()
     clock.now += 2
-    progress.update(10, {"reward/mean": 0.25, "time/train": 1.0})
+    progress.update(11, {"reward/mean": 0.25, "time/train": 1.0})
     progress._live.refresh()  # type: ignore[union-attr]
     shown = out.getvalue()
-    for part in ("ppo", "10/40", "5.0 steps/s", "6 s left", "reward/mean 0.25"):
+    for part in ("ppo", "11/40", "5.0 steps/s", "6 s left", "reward/mean 0.25"):
         assert part in shown
     assert "time/train" not in shown
     progress.finish({"reward/mean": 0.5})
-    assert "✓ ppo done in 2 s  reward/mean 0.5" in out.getvalue()
+    assert "✓ ppo done in 9 s  reward/mean 0.5" in out.getvalue()
     assert "\x1b[?25h" in out.getvalue(), "the cursor is given back"
 
 
@@ -152,6 +160,19 @@ def test_rate_follows_the_last_steps() -> None:
         pace.tick(step)
     assert pace.steps_per_second == pytest.approx(1.0)
     assert pace.seconds_left == pytest.approx(900.0)
+
+
+def test_workers_starting_in_the_first_step_do_not_spoil_the_estimate() -> None:
+    clock = Clock()
+    pace = Pace(100, clock=clock)
+    clock.now += 30
+    pace.tick(1)
+    assert (pace.steps_per_second, pace.seconds_left) == (None, None), "one step's end is no rate"
+    clock.now += 2
+    pace.tick(2)
+    assert pace.steps_per_second == pytest.approx(0.5)
+    assert pace.seconds_left == pytest.approx(196.0)
+    assert pace.seconds == 32.0, "the start-up is part of the time spent all the same"
 
 
 def test_figures_are_short() -> None:
