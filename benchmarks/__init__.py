@@ -1,0 +1,1 @@
+"""What it costs and whether it learns: comparisons over seeds, their results, and a log of what did not help."""
