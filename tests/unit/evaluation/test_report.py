@@ -125,7 +125,8 @@ def test_it_says_what_ran_and_what_went_wrong(finished_page: Page) -> None:
         "Stage 'sft': 3 rows dropped", "Stage 'ppo': 2 rollouts whose reward failed",
         "Stage 'ppo': value/loss was not a number in 1 of 60 steps.",
         "Evaluation 'after': 1 of 240 grades failed; they are not in the means.",
-        "Stage 'ppo': 2% of the completions were cut at max_tokens.", "Where the score fell most", "judge timed out", "(empty)", "cut at max_tokens",
+        "Stage 'ppo': 2% of the completions were cut at max_tokens.",
+        "Where the score fell most", "judge timed out", "(empty)", "cut at max_tokens",
     ):  # fmt: skip
         assert part in text, part
 
