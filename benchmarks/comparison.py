@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlhf.evaluation.result import bounds
-from rlhf.evaluation.statistics import mean_of_groups
+from rlhf.evaluation.statistics import mean_over_seeds
 
 Row = Mapping[str, Any]
 
@@ -51,7 +51,7 @@ def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    estimate = mean_of_groups([values])
+    estimate = mean_over_seeds(values)
     return {"mean": estimate.value, "interval": bounds(estimate)}
 
 
@@ -80,9 +80,8 @@ def as_table(comparison: Mapping[str, Any]) -> str:
 
 
 _NOTE = """\
-Scores are gold, 0 to 1, on prompts never trained on. In brackets: 95 % percentile bootstrap over seeds. With few seeds
-it is too narrow: with three it runs from the lowest to the highest, which holds the true mean in three cases of four.
-One seed has no interval. Reward: of the learned reward model, for the answers given. KL of best-of-n: upper bound."""
+Scores are gold, 0 to 1, on prompts never trained on. In brackets: 95 % interval over seeds, Student's
+t. One seed has no interval. Reward: of the learned reward model, for the answers given. KL of best-of-n: upper bound."""
 
 
 def _cells(summary: Row) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf.errors import RunError, WorkerDied
-from rlhf.evaluation.statistics import mean_interval
+from rlhf.evaluation.statistics import mean_of_groups
 from rlhf.runtime.checkpoints import WRITE_FAILURES
 from rlhf.runtime.models import save_tokenizer
 
@@ -43,7 +43,7 @@ def drive(run: LiveRun, *, resume: bool) -> StageOutcome:
 
 def summarised(figures: Mapping[str, Sequence[float]]) -> dict[str, Any]:
     """Mean and 95 % interval of each figure."""
-    estimates = {name: mean_interval(values) for name, values in figures.items() if values}
+    estimates = {name: mean_of_groups([values]) for name, values in figures.items() if values}
     return {
         name: {"mean": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
         for name, estimate in estimates.items()

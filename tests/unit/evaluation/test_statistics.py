@@ -10,6 +10,7 @@ import pytest
 from rlhf.evaluation.statistics import (
     mean_interval,
     mean_of_groups,
+    mean_over_seeds,
     paired_difference,
     proportion_interval,
     ranking_accuracy,
@@ -109,3 +110,17 @@ def test_what_is_no_sample_is_refused() -> None:
         proportion_interval(3, 2)
     with pytest.raises(ValueError, match="1 chosen scores, 2 rejected"):
         ranking_accuracy([1.0], [1.0, 2.0])
+
+
+def test_a_mean_over_seeds_has_students_interval() -> None:
+    estimate = mean_over_seeds([1.0, 2.0, 3.0])
+    assert (estimate.value, estimate.n) == (2.0, 3)
+    assert estimate.high - 2.0 == pytest.approx(4.303 * 1 / 3**0.5)
+    assert math.isinf(mean_over_seeds([0.5]).high)
+
+
+def test_students_interval_covers_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    estimates = [mean_over_seeds(draw.tolist()) for draw in rng.normal(size=(4000, 3))]
+    covered = np.mean([estimate.low <= 0 <= estimate.high for estimate in estimates])
+    assert 0.94 < covered < 0.96
