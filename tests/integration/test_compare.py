@@ -83,11 +83,12 @@ def rows_of(means: dict[str, list[float]]) -> list[dict[str, Any]]:
 def test_gains_are_taken_seed_by_seed() -> None:
     """Seeds differ by 0.4, gains not at all: the interval of the gain has no width, that of the mean has."""
     _, ppo = summarised(rows_of({"SFT": [0.1, 0.3, 0.5], "PPO": [0.3, 0.5, 0.7]}))
-    assert ppo["mean"] == {"mean": pytest.approx(0.5), "interval": pytest.approx([0.5 - 12.706 * 0.2, 0.5 + 12.706 * 0.2])}
+    half = 4.303 * 0.2 / 3**0.5
+    assert ppo["mean"] == {"mean": pytest.approx(0.5), "interval": pytest.approx([0.5 - half, 0.5 + half])}
     assert ppo["gain"] == {"mean": pytest.approx(0.2), "interval": pytest.approx([0.2, 0.2])}
 
 
-@pytest.mark.parametrize(("values", "cell"), [([0.25], "| 0.250 |"), ([0.25, 0.75], "| 0.500 [0.250, 0.750] |")])
+@pytest.mark.parametrize(("values", "cell"), [([0.25], "| 0.250 |"), ([0.25, 0.75], "| 0.500 [-2.676, 3.676] |")])
 def test_one_seed_has_no_interval(values: list[float], cell: str) -> None:
     rows = rows_of({"SFT": values})
     table = as_table({"recipe": "r", "short": False, "seeds": len(values), "rows": rows, "methods": summarised(rows)})
