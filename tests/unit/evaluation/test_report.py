@@ -19,7 +19,7 @@ from rlhf.evaluation.run_folder import read_run
 from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
 from rlhf.evaluation.three_h import axis_rows
 from rlhf.evaluation.warnings import warnings_of
-from tests.unit.evaluation.conftest import make_run
+from tests.unit.evaluation.finished_run import make_run
 
 VOID = {"meta", "br", "img", "hr", "link", "input"}
 LOADS = {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}

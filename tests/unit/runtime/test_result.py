@@ -10,7 +10,7 @@ import pytest
 
 from rlhf.evaluation.report import write_report
 from rlhf.runtime.result import RunResult
-from tests.unit.evaluation.conftest import HOSTILE, make_run
+from tests.unit.evaluation.finished_run import HOSTILE, make_run
 
 
 @pytest.fixture(scope="module")
