@@ -58,7 +58,8 @@ def train(
     _claim(folder, loaded, resume=resume)
     started = time.monotonic()
     progress = progress_for(sys.stderr)
-    with Interruption.caught(progress.note) as interruption, _runner(loaded, plugins) as run_stage:
+    # In this order: Ray takes SIGTERM for itself when it starts.
+    with _runner(loaded, plugins) as run_stage, Interruption.caught(progress.note) as interruption:
         try:
             stages = [_stage(loaded, name, plugins, folder, progress, run_stage, resume) for name in loaded.stages]
         except Interrupted as stop:
@@ -173,7 +174,7 @@ def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
         raise ConfigError(f"--resume: {folder} holds no run (no recipe.yaml)")
     if load_recipe(saved).digest != recipe.digest:
         raise ConfigError(f"--resume: the recipe differs from the one {folder} was begun with ({saved})")
-    if len(recipe.stages) == 1 and (folder / SUMMARY_NAME).is_file():
+    if (folder / SUMMARY_NAME).is_file() and "stages" in read_summary(folder):  # a single stage's own has no stages
         raise ConfigError(f"--resume: the run in {folder} is finished; see {folder / SUMMARY_NAME}")
 
 

@@ -162,10 +162,30 @@ def test_resuming_what_never_began_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing").exists()
 
 
-def test_resuming_a_finished_run_is_refused_or_says_it_is_done(run: RunResult, tmp_path: Path) -> None:
+def test_resuming_a_finished_run_is_refused(run: RunResult, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is finished"):
+        rlhf.train(recipe(), out=run.folder, resume=True)
     one = rlhf.train(single(SFT), out=tmp_path / "one")
     with pytest.raises(ConfigError, match="is finished"):
         rlhf.train(single(SFT), out=one.folder, resume=True)
+
+
+def test_a_single_stage_that_was_stopped_in_its_evaluation_is_taken_up_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = {**single(SFT), "evaluation": {"after": "stage:sft", "num_prompts": 6, "max_tokens": 4}}
+
+    def ctrl_c(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("rlhf.runtime.pipeline._evaluate", ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            rlhf.train(stage, out=tmp_path / "run")
+    model = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    run = rlhf.train(stage, out=tmp_path / "run", resume=True)
+    assert "helpful" in run.summary["after"]
+    assert (run.model / "model.safetensors").stat().st_mtime_ns == model, "the stage was not run again"
 
 
 def test_what_is_wrong_is_said_before_a_folder_is_made(tmp_path: Path) -> None:
