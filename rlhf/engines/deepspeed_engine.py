@@ -1,7 +1,6 @@
 """The train engine over many processes: DeepSpeed ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054), stages 0 to 3.
 
-Every process makes the same calls. `forward` and `train_step` take the global batch, of which each process runs its
-rows; `forward_shard` and `train_shard` take rows that somebody has dealt out already, as many to each process.
+Every process makes the same calls, with the same global batch, and runs the rows of it that fall to it.
 
 DeepSpeed averages gradients over the processes. Losses here are sums divided by a global count, so each is multiplied
 by the number of processes before it goes backward, and the mean becomes the sum that was meant.
@@ -61,9 +60,9 @@ class DeepSpeedEngine(MicroBatchedEngine):
     def forward(self, batch: Batch) -> Any:
         """The role's output for every row of the global batch, in its order, in every process."""
         if self.processes.world_size == 1:
-            return self.forward_shard(batch)
+            return self._forward_rows(batch)
         rows = shard_rows(batch, self.processes.world_size)
-        output = self.forward_shard(self._mine(batch, rows))
+        output = self._forward_rows(self._mine(batch, rows))
         rows_each = len(batch.inputs) // len(batch)
         return type(output)(**{name: self._merged(value, rows, rows_each) for name, value in vars(output).items()})
 
@@ -79,7 +78,7 @@ class DeepSpeedEngine(MicroBatchedEngine):
     def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
         """One optimizer step over the global batch, the same in every process."""
         rows = shard_rows(batch, self.processes.world_size)
-        return self.train_shard(self._mine(batch, rows), loss_fn, loss_fn.count(batch))
+        return self._train_rows(self._mine(batch, rows), loss_fn, loss_fn.count(batch))
 
     def _mine(self, batch: Batch, rows: list[Tensor]) -> Batch:
         return shard(batch, rows[self.processes.rank], max(map(len, rows)))  # type: ignore[type-var]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,10 +59,10 @@ class MicroBatchedEngine(ABC):
 
     def forward(self, batch: Batch) -> Any:
         """The role's output for every row, in the batch's order; `[B, T]` fields are zero where no mask asks."""
-        return self.forward_shard(batch)
+        return self._forward_rows(batch)
 
     @torch.no_grad()
-    def forward_shard(self, batch: Batch) -> Any:
+    def _forward_rows(self, batch: Batch) -> Any:
         """`forward` of this process's rows."""
         self._check(batch)
         self.model.eval()
@@ -79,25 +78,18 @@ class MicroBatchedEngine(ABC):
 
     def base_forward(self, batch: Batch) -> PolicyOutput:
         """`forward` of the model as it was before its adapters: the reference of a LoRA policy."""
-        return self._without_adapters(self.forward, batch)
-
-    def base_forward_shard(self, batch: Batch) -> PolicyOutput:
-        """`base_forward` of this process's rows."""
-        return self._without_adapters(self.forward_shard, batch)
-
-    def _without_adapters(self, forward: Callable[[Batch], Any], batch: Batch) -> PolicyOutput:
         if self.spec.model.lora is None:
             raise ConfigError(f"the {self.spec.role} has no adapters; a reference of its own is needed")
         with adapters_off(self.model):
-            output = forward(batch)
+            output = self.forward(batch)
         assert isinstance(output, PolicyOutput)
         return output
 
     def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
         """One optimizer step over the whole batch. Raises `RunError` on a loss that is not finite."""
-        return self.train_shard(batch, loss_fn, loss_fn.count(batch))
+        return self._train_rows(batch, loss_fn, loss_fn.count(batch))
 
-    def train_shard(self, batch: Batch, loss_fn: Loss[Any], count: float) -> Metrics:
+    def _train_rows(self, batch: Batch, loss_fn: Loss[Any], count: float) -> Metrics:
         """`train_step` over this process's rows; `count` is the global one. Metrics are the same in every process."""
         if self.spec.optimizer is None:
             raise ConfigError(f"the {self.spec.role} has no optimizer and cannot be trained")

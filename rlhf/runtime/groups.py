@@ -14,7 +14,6 @@ from torch import Tensor
 
 from rlhf.errors import ResourceError, RunError, UserError, WorkerDied
 from rlhf.protocols import Loss
-from rlhf.runtime.shards import gathered, shards
 from rlhf.types import Batch, Completion, Metrics, Prompt, Sampling
 
 _SECOND_THOUGHTS = 2.0
@@ -35,7 +34,11 @@ class RemoteWeights(Iterator[tuple[str, Tensor]]):
 
 
 class EngineGroup:
-    """A role's ranks as one `TrainEngine`."""
+    """A role's ranks as one `TrainEngine`.
+
+    Every rank is given the global batch, by reference, and its engine takes the rows that fall to it; so an engine
+    spreads a batch in the same way here and under Ray Train.
+    """
 
     def __init__(self, role: str, workers: Sequence[Any]) -> None:
         self.role = role
@@ -43,19 +46,18 @@ class EngineGroup:
 
     def forward(self, batch: Batch) -> Any:
         """Output for every row, in order."""
-        pieces = shards(batch, len(self.workers))
-        return gathered(self._each(lambda w, r: w.forward.remote(pieces[r])), len(batch))
+        shared = ray.put(batch)
+        return self._each(lambda worker, rank: worker.forward.remote(shared, rank == 0))[0]
 
     def base_forward(self, batch: Batch) -> Any:
         """`forward` without adapters."""
-        pieces = shards(batch, len(self.workers))
-        return gathered(self._each(lambda w, r: w.base_forward.remote(pieces[r])), len(batch))
+        shared = ray.put(batch)
+        return self._each(lambda worker, rank: worker.base_forward.remote(shared, rank == 0))[0]
 
     def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
-        """One optimizer step over all ranks; the count is taken once, from the whole batch."""
-        count = loss_fn.count(batch)
-        pieces = shards(batch, len(self.workers))
-        metrics: list[Metrics] = self._each(lambda w, r: w.train_shard.remote(pieces[r], loss_fn, count))
+        """One optimizer step over all ranks."""
+        shared = ray.put(batch)
+        metrics: list[Metrics] = self._each(lambda worker, _: worker.train_step.remote(shared, loss_fn))
         return metrics[0]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:

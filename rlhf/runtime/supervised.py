@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -19,7 +17,6 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 
 from rlhf.errors import Interrupted, RunError, UserError, WorkerDied
 from rlhf.plugins import Plugins, compare_fingerprints, load_plugins
-from rlhf.protocols import Loss
 from rlhf.runtime.engine_choice import chosen_engine
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun, Ranks
@@ -27,10 +24,8 @@ from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
 from rlhf.runtime.models import build_encoder
 from rlhf.runtime.placement import no_place, worker_resources, workers_of
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
-from rlhf.runtime.shards import gathered, shards
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.threads import threads_for
-from rlhf.types import Batch, Metrics
 
 
 def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: bool) -> StageOutcome:
@@ -137,7 +132,7 @@ def train_rank(config: dict[str, Any]) -> None:
         build_algorithm(plan.config, plugins),
         build_dataset(plan.config, plugins),
         build_encoder(plan),
-        {plan.trained: RankEngine(engine, rank, num_ranks)},
+        {plan.trained: engine},
         None,
         journal,
         ranks=Ranks(rank=rank, barrier=_barrier, agree=_agree),
@@ -150,47 +145,6 @@ def train_rank(config: dict[str, Any]) -> None:
         return
     if rank == 0:
         journal.post("outcome", outcome)
-
-
-class RankEngine:
-    """A rank's engine as a `TrainEngine` of global batches: it takes its own share and the global count."""
-
-    def __init__(self, engine: Any, rank: int, num_ranks: int) -> None:
-        self._engine, self._rank, self._num_ranks = engine, rank, num_ranks
-
-    def forward(self, batch: Batch) -> Any:
-        """Every row's output, in every rank."""
-        mine = self._engine.forward_shard(shards(batch, self._num_ranks)[self._rank])
-        if self._num_ranks == 1:
-            return mine
-        fields = {name: _all_gathered(value, self._num_ranks) for name, value in vars(mine).items()}
-        outputs = [type(mine)(**{name: values[r] for name, values in fields.items()}) for r in range(self._num_ranks)]
-        return gathered(outputs, len(batch))
-
-    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
-        """One optimizer step over all ranks."""
-        shard = shards(batch, self._num_ranks)[self._rank]
-        metrics: Metrics = self._engine.train_shard(shard, loss_fn, loss_fn.count(batch))
-        return metrics
-
-    def weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        weights: Iterator[tuple[str, torch.Tensor]] = self._engine.weights()
-        return weights
-
-    def export(self, path: Path) -> None:
-        self._engine.export(path)
-
-    def save(self, path: Path) -> None:
-        self._engine.save(path)
-
-    def load(self, path: Path) -> None:
-        self._engine.load(path)
-
-
-def _all_gathered(tensor: torch.Tensor, num_ranks: int) -> list[torch.Tensor]:
-    parts = [torch.empty_like(tensor) for _ in range(num_ranks)]
-    dist.all_gather(parts, tensor.contiguous())
-    return parts
 
 
 def _barrier() -> None:

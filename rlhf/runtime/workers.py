@@ -49,14 +49,17 @@ class EngineWorker(_Worker):
         os.environ.update(ranks)
         self._engine = self._plugins.registry.build("train_engine", part.type, part.options, spec)
 
-    def forward(self, batch: Any) -> Any:
-        return self._engine.forward_shard(batch)
+    def forward(self, batch: Any, keep: bool) -> Any:
+        """Output of the global batch; every rank computes its rows, one sends the whole back."""
+        output = self._engine.forward(batch)
+        return output if keep else None
 
-    def base_forward(self, batch: Any) -> Any:
-        return self._engine.base_forward_shard(batch)
+    def base_forward(self, batch: Any, keep: bool) -> Any:
+        output = self._engine.base_forward(batch)
+        return output if keep else None
 
-    def train_shard(self, batch: Any, loss_fn: Any, count: float) -> dict[str, float]:
-        metrics: dict[str, float] = self._engine.train_shard(batch, loss_fn, count)
+    def train_step(self, batch: Any, loss_fn: Any) -> dict[str, float]:
+        metrics: dict[str, float] = self._engine.train_step(batch, loss_fn)
         return metrics
 
     def weights(self, keep: bool) -> list[tuple[str, Any]]:
