@@ -105,10 +105,12 @@ class ChatRenderer:
     def _render(self, messages: Sequence[Message], generation_prompt: bool) -> Marked:
         """The conversation's text and where each message's content stands in it."""
         marked = unmark(self._apply(mark(messages), generation_prompt), messages)
-        plain = self._apply([{"role": m["role"], "content": m["content"]} for m in messages], generation_prompt)
-        if marked.text != plain:
+        if marked.text != self._plain(messages, generation_prompt):
             raise DataError("the chat template treats contents by what they spell: where they end up is not known.")
         return marked
+
+    def _plain(self, messages: Sequence[Message], generation_prompt: bool) -> str:
+        return self._apply([{"role": m["role"], "content": m["content"]} for m in messages], generation_prompt)
 
     def _apply(self, messages: list[dict[str, str]], generation_prompt: bool) -> str:
         import jinja2
@@ -124,7 +126,7 @@ class ChatRenderer:
 
     def _prefix(self, messages: Sequence[Message], index: int, whole: Marked) -> int | None:
         """Length of the prompt of turn `index` where the whole text begins with it, else None."""
-        prompt = self._render(messages[:index], generation_prompt=True).text
+        prompt = self._plain(messages[:index], generation_prompt=True)
         content = whole.of(index)
         fits = whole.text.startswith(prompt) and (content is None or len(prompt) <= content.start)
         return len(prompt) if fits else None

@@ -61,6 +61,7 @@ class TextTokenizer:
         return pieces if self._decode(pieces) == self._decode(whole) else whole
 
     def _begins(self, whole: Tokens, rendered: Rendered, start: int) -> bool:
+        """Whether the text before `start` has, by itself, the tokens it has in the whole."""
         before = self._encode(rendered.text[:start], [c for c in rendered.contents if c.end <= start])
         return whole.ids[: len(before.ids)] == before.ids
 

@@ -248,9 +248,7 @@ class LiveRun:
         return self._step
 
     def close(self) -> None:
-        """Let go the threads that read ahead and that spoke to other processes."""
-        if self._stream is not None:
-            self._stream.close()
+        """Let go the threads that spoke to other processes."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -1,9 +1,8 @@
-"""A stream of encoded rows with a position that can be saved: what was consumed, not what was read ahead."""
+"""A stream of encoded rows with a position that can be saved."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from rlhf.errors import DataError
@@ -16,11 +15,7 @@ _MAX_EMPTY_RUN = 100_000
 
 
 class RowStream(Generic[Item, Row]):
-    """Batches of encoded rows, each item giving none, one or several.
-
-    The next batch is encoded on a thread while the current one is trained on; `position` says how far rows have been
-    handed out, whatever has been read ahead.
-    """
+    """Batches of encoded rows, each item giving none, one or several; `position` says how far they are consumed."""
 
     def __init__(
         self,
@@ -38,21 +33,9 @@ class RowStream(Generic[Item, Row]):
         self._batch_size = batch_size
         self._counts = counts
         self._current: Sequence[Row] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
-        self._ahead: Future[tuple[list[Row], dict[str, int]]] | None = None
 
     def take(self) -> list[Row]:
         """The next batch."""
-        future = self._ahead or self._thread.submit(self._read)
-        rows, self.position = future.result()
-        self._ahead = self._thread.submit(self._read)
-        return rows
-
-    def close(self) -> None:
-        """Stop reading ahead."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-    def _read(self) -> tuple[list[Row], dict[str, int]]:
         rows: list[Row] = []
         empty = 0
         while len(rows) < self._batch_size:
@@ -68,7 +51,8 @@ class RowStream(Generic[Item, Row]):
             self._row += len(taken)
             if self._row >= len(self._current):
                 self._item, self._row, self._current = self._item + 1, 0, None
-        return rows, {"item": self._item, "row": self._row, **self._counts()}
+        self.position = {"item": self._item, "row": self._row, **self._counts()}
+        return rows
 
 
 def first_rows(items: Iterator[Any], count: int, encode: Callable[[Any], Sequence[Any]]) -> list[Any]:

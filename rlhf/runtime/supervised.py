@@ -35,6 +35,8 @@ def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resum
     share = worker_resources(plan.runtime, (role,), cluster)[role]
     num_workers = workers_of(plan.runtime, role).num
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(plan.runtime.start_timeout)
+    if plan.runtime.address is None:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # nobody takes this machine away
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # how soon a finished worker is seen to be so
     mailbox = Mailbox.remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(

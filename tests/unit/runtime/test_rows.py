@@ -48,11 +48,8 @@ def batches(
     left = Left(encode)
     left.dropped = position["dropped"] if position else 0
     stream = RowStream(numbers, left.encode, size, left.counts, position)
-    try:
-        rows = [row for _ in range(number) for row in stream.take()]
-        return rows, dict(stream.position)
-    finally:
-        stream.close()
+    rows = [row for _ in range(number) for row in stream.take()]
+    return rows, dict(stream.position)
 
 
 @pytest.mark.parametrize("encode", [one_each, several_each])
@@ -67,7 +64,7 @@ def test_a_stream_taken_up_goes_on_as_if_it_had_never_stopped(encode: Encode, si
     assert whole == list(islice((row for item in count() for row in encode(item)), 10 * size))
 
 
-def test_the_position_is_what_was_handed_out_and_not_what_was_read_ahead() -> None:
+def test_the_position_counts_items_done_and_rows_of_the_next() -> None:
     _, position = batches(several_each, 2, 2)
     # Rows 1.0 2.0 | 2.1 3.0: item 0 gave none, items 0 to 2 are done, one row of item 3 is.
     assert position == {"item": 3, "row": 1, "dropped": 1}
@@ -82,7 +79,6 @@ def test_a_stream_begins_where_the_data_is_told_to() -> None:
 
     stream = RowStream(items, one_each, 2, dict, {"item": 40, "row": 0})
     assert stream.take() == ["40", "41"]
-    stream.close()
     assert asked == [40]
 
 
@@ -90,7 +86,6 @@ def test_data_of_which_no_row_fits_is_refused_and_not_read_for_ever() -> None:
     stream = RowStream(numbers, lambda _: [], 2, dict)
     with pytest.raises(DataError, match="no row of the data fits"):
         stream.take()
-    stream.close()
 
 
 def test_what_is_wrong_with_a_row_comes_out_of_take() -> None:
@@ -103,7 +98,6 @@ def test_what_is_wrong_with_a_row_comes_out_of_take() -> None:
     assert stream.take() == ["0", "1"]
     with pytest.raises(DataError, match="row 3 has 99 tokens"):
         stream.take()
-    stream.close()
 
 
 def test_the_first_rows_are_those_of_the_first_items() -> None:
