@@ -80,8 +80,8 @@ def as_table(comparison: Mapping[str, Any]) -> str:
 
 
 _NOTE = """\
-Scores are gold, 0 to 1, on prompts never trained on. In brackets: 95 % interval over seeds, Student's
-t. One seed has no interval. Reward: of the learned reward model, for the answers given. KL of best-of-n: upper bound."""
+Scores are gold, 0 to 1, on prompts never trained on. In brackets: 95 % interval over seeds (Student's t); one seed has
+none. Reward: of the learned reward model, for the answers given. KL of best-of-n: upper bound."""
 
 
 def _cells(summary: Row) -> list[str]:
