@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,14 @@ if importlib.util.find_spec("torch") is not None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_numbers_in_every_order() -> None:
+    """Random tensors of a test do not depend on which tests ran before it."""
+    random.seed(0)
+    if importlib.util.find_spec("torch") is not None:
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
