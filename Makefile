@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := all,dev,peers
+EXTRAS := all,dev
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
