@@ -36,6 +36,7 @@ def all_cores_taken() -> Iterator[None]:
 def stage(kind: str, **runtime: Any) -> Recipe:
     recipe = single(PPO_ALONE if kind == "ppo" else SFT, "ray")
     recipe["runtime"] |= runtime
+    recipe["engine"] = {"type": "deepspeed"}  # the engine that may have many workers
     return recipe
 
 
