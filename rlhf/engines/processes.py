@@ -10,8 +10,10 @@ import logging
 import os
 import shutil
 import socket
+import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -48,6 +50,7 @@ class Processes:
         os.environ.update(RANK=str(self.rank), WORLD_SIZE=str(self.world_size), LOCAL_RANK=str(self.local_rank))
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank)
+        _remove_stale_build_lock()
         from deepspeed import init_distributed
         from deepspeed.utils import logger
 
@@ -92,3 +95,15 @@ def _need_compiler() -> None:
             f"DeepSpeed on CPU builds a C++ extension once, and there is no compiler {compiler!r}: install g++ and "
             "ninja, or set engine: {type: torch}"
         )
+
+
+_STALE_S = 600
+"""No build of DeepSpeed's communication takes this long; 261 s were seen on a machine with other work to do."""
+
+
+def _remove_stale_build_lock() -> None:
+    """A process killed while it built or loaded the C++ part leaves a lock for which all others wait for ever."""
+    cache = Path(os.environ.get("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")).expanduser()
+    for lock in (*cache.glob("deepspeed_shm_comm/lock"), *cache.glob("*/deepspeed_shm_comm/lock")):
+        if time.time() - lock.stat().st_mtime > _STALE_S:
+            lock.unlink(missing_ok=True)
