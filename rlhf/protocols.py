@@ -16,6 +16,8 @@ from rlhf.types import (
     Completion,
     Demonstration,
     Grade,
+    LabelledBatch,
+    LabelledCompletion,
     LossSum,
     Metrics,
     PolicyOutput,
@@ -121,7 +123,7 @@ class Dataset(Protocol):
     """
 
     sizes: Mapping[str, int]
-    """Rows of each kind ("texts", "prompts", "demonstrations", "rankings") in one epoch."""
+    """Rows of each kind ("texts", "prompts", "demonstrations", "rankings", "labelled") in one epoch."""
 
     def texts(self, seed: int, start: int = 0) -> Iterator[str]:
         """Documents for language modelling."""
@@ -132,6 +134,10 @@ class Dataset(Protocol):
     def demonstrations(self, seed: int, start: int = 0) -> Iterator[Demonstration]: ...
 
     def rankings(self, seed: int, start: int = 0) -> Iterator[Ranking]: ...
+
+    def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
+        """Completions judged one by one."""
+        ...
 
     def held_out(self) -> Dataset | None:
         """The rows kept from training; None where none are."""
@@ -183,10 +189,20 @@ class Run(Protocol):
 
     def rankings(self, num_prompts: int) -> Iterator[tuple[int, PreferenceBatch]]: ...
 
+    def labelled(self, num_rows: int) -> Iterator[tuple[int, LabelledBatch]]: ...
+
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]: ...
 
-    def sample(self, prompts: Sequence[Prompt], num_samples: int) -> list[Rollout]:
-        """Completions of the current policy; samples of one prompt stand next to each other."""
+    def more_prompts(self, num_prompts: int) -> list[Prompt]:
+        """The next prompts within the same step, for methods that sample until they have enough."""
+        ...
+
+    def sample(self, prompts: Sequence[Prompt], num_samples: int, *, greedy: bool = False) -> list[Rollout]:
+        """Completions of the current policy; samples of one prompt stand next to each other.
+
+        A second call for a prompt within a step draws anew. `greedy` takes the likeliest token each time; log-probs
+        are then those at temperature 1.
+        """
         ...
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -210,24 +226,26 @@ class Run(Protocol):
         ...
 
     def held_out_texts(self) -> TokenBatch | None:
-        """The stage's held-out rows as one batch; None where the data keeps none. So for the three that follow."""
+        """The stage's held-out rows as one batch; None where the data keeps none. So for those that follow."""
         ...
 
     def held_out_demonstrations(self) -> TokenBatch | None: ...
 
     def held_out_rankings(self) -> PreferenceBatch | None: ...
 
+    def held_out_labelled(self) -> LabelledBatch | None: ...
+
     def held_out_prompts(self) -> list[Prompt]: ...
 
 
 class Algorithm(Protocol):
-    """A method: one class, built from its own config."""
+    """A method: one class, built from its own config. Inherit from it for what few methods change."""
 
     needs: frozenset[str]
     """Roles it uses, of policy, reference, reward, value, rollout; with rollout it runs on actor groups."""
     consumes: str
-    """The kind of rows it takes: texts, demonstrations, rankings or prompts."""
-    updates_per_step: int
+    """The kind of rows it takes: texts, demonstrations, rankings, labelled or prompts."""
+    updates_per_step: int = 1
     """Optimizer steps in one step of the run; learning-rate schedules span them all."""
 
     def num_steps(self, rows_per_epoch: int) -> int:
@@ -240,10 +258,13 @@ class Algorithm(Protocol):
         """Figures of the model as it is, one per held-out row; the run takes them before the first step and after the
         last, and reports means with intervals.
         """
-        ...
+        return {}
 
     def state(self) -> dict[str, float]:
         """What must survive a restart besides the models (an adaptive coefficient, say)."""
-        ...
+        return {}
 
-    def restore(self, state: Mapping[str, float]) -> None: ...
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Take up what `state` returned."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, but a checkpoint has {dict(state)}")

@@ -20,8 +20,17 @@ from rlhf.functional.kl import AdaptiveKL, k1, update_kl
 from rlhf.functional.masked import masked_mean, whiten
 from rlhf.functional.policy_loss import clipped_policy_loss
 from rlhf.functional.value_loss import clipped_value_loss, explained_variance, value_moments
-from rlhf.protocols import Run
-from rlhf.types import Experience, LossSum, Metrics, PolicyOutput, Rollout, ScoredBatch, ValueOutput
+from rlhf.protocols import Algorithm, Run
+from rlhf.types import (
+    Experience,
+    LossSum,
+    Metrics,
+    PolicyOutput,
+    Rollout,
+    ScoredBatch,
+    ValuedExperience,
+    ValueOutput,
+)
 
 
 class PPOConfig(PartConfig):
@@ -96,16 +105,16 @@ class ValueLoss:
     clip: float | None
     entropy_grad: ClassVar[bool] = False
 
-    def count(self, batch: Experience) -> float:
+    def count(self, batch: ValuedExperience) -> float:
         return float(batch.response_mask.sum())
 
-    def __call__(self, output: ValueOutput, batch: Experience) -> LossSum:
+    def __call__(self, output: ValueOutput, batch: ValuedExperience) -> LossSum:
         mask = batch.response_mask
         loss = clipped_value_loss(output.values, batch.old_values, batch.returns, mask, self.clip)
         return LossSum(total=loss.losses.sum(), sums={"value/clip_fraction": (loss.clipped.sum(), mask.sum())})
 
 
-class PPO:
+class PPO(Algorithm):
     """Policy and value model improved on the policy's own samples."""
 
     needs = frozenset({"policy", "reference", "value", "rollout"})
@@ -130,7 +139,7 @@ class PPO:
             run.publish_weights()
             run.finish_step(step, figures, rollouts)
 
-    def assess(self, run: Run, batch: ScoredBatch) -> tuple[Experience, Metrics]:
+    def assess(self, run: Run, batch: ScoredBatch) -> tuple[ValuedExperience, Metrics]:
         """What the models think of the samples, as advantages and returns."""
         mask, zero = batch.response_mask, torch.zeros_like(batch.sampled_logprobs)
         policy, reference, value = run.together(
@@ -148,7 +157,7 @@ class PPO:
         advantages, returns = gae(
             rewards, old_values, mask, gamma=self.config.gamma, lam=self.config.lam, final_values_B=final_values_B
         )
-        experience = Experience(
+        experience = ValuedExperience(
             tokens=batch.tokens,
             attention_mask=batch.attention_mask,
             response_mask=mask,
@@ -160,7 +169,7 @@ class PPO:
         )
         return experience, self._figures(batch, experience, kl)
 
-    def _figures(self, batch: ScoredBatch, experience: Experience, kl: Tensor) -> Metrics:
+    def _figures(self, batch: ScoredBatch, experience: ValuedExperience, kl: Tensor) -> Metrics:
         mask = batch.response_mask
         kl_of_completion = float(kl.sum(1).mean())
         figures = {
@@ -176,7 +185,7 @@ class PPO:
             self.kl_coef = update_kl(controller, kl_of_completion, len(batch)).coef
         return figures
 
-    def improve(self, run: Run, experience: Experience, step: int) -> Metrics:
+    def improve(self, run: Run, experience: ValuedExperience, step: int) -> Metrics:
         """Epochs of clipped updates over shuffled minibatches."""
         shuffle = torch.Generator().manual_seed(step)
         collected: list[Metrics] = []
@@ -188,7 +197,7 @@ class PPO:
                     return _mean_of(collected)
         return _mean_of(collected)
 
-    def _update(self, run: Run, minibatch: Experience, step: int) -> Metrics:
+    def _update(self, run: Run, minibatch: ValuedExperience, step: int) -> Metrics:
         if step <= self.config.value_warmup_steps:
             return run.value.train_step(minibatch, self.value_loss)
         policy, value = run.together(

@@ -6,7 +6,6 @@ through the model once however many pairs it is in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,21 +13,15 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from rlhf.config import PartConfig
+from rlhf.algorithms.passes import PassesConfig
 from rlhf.functional.preference_loss import centring_loss, ranking_accuracy, ranking_loss
-from rlhf.protocols import Run
+from rlhf.protocols import Algorithm, Run
 from rlhf.types import LossSum, PreferenceBatch, RewardOutput
 
 
-class RewardModelConfig(PartConfig):
-    """Options of `reward_model`."""
+class RewardModelConfig(PassesConfig):
+    """Options of `reward_model`. More than one pass over the data tends to overfit (InstructGPT, appendix C.2)."""
 
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts (pairs, or rankings) in one optimizer step."""
-    steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps; what `epochs` comes to where absent."""
-    epochs: float = Field(default=1.0, gt=0)
-    """Passes over the data, where `steps` is absent. More than one tends to overfit (InstructGPT, appendix C.2)."""
     centring: float = Field(default=0.0, ge=0)
     """Weight of the squared sum of a pair's scores, which keeps scores around zero (arXiv:2312.09244)."""
 
@@ -67,21 +60,18 @@ def _worst(scores_BK: torch.Tensor, present_BK: torch.Tensor) -> torch.Tensor:
     return scores_BK.gather(1, last_B.unsqueeze(1)).squeeze(1)
 
 
-class RewardModel:
+class RewardModel(Algorithm):
     """Trains the reward role on rankings."""
 
     needs = frozenset({"reward"})
     consumes = "rankings"
-    updates_per_step = 1
 
     def __init__(self, config: RewardModelConfig) -> None:
         self.config = config
         self.loss = RankingLoss(config.centring)
 
     def num_steps(self, rows_per_epoch: int) -> int:
-        if self.config.steps is not None:
-            return self.config.steps
-        return max(1, math.ceil(rows_per_epoch * self.config.epochs / self.config.batch_size))
+        return self.config.num_steps(rows_per_epoch)
 
     def run(self, run: Run) -> None:
         for step, batch in run.rankings(self.config.batch_size):
@@ -99,9 +89,3 @@ class RewardModel:
             "accuracy": ranking_accuracy(scores_BK, batch.present_BK).mean_B.tolist(),
             "accuracy_longer_wins": ranking_accuracy(lengths_BK, batch.present_BK).mean_B.tolist(),
         }
-
-    def state(self) -> dict[str, float]:
-        return {}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        assert not state, state

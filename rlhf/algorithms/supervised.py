@@ -5,29 +5,20 @@ The two differ in their rows, not in their maths: SFT's mask leaves out what the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from rlhf.config import PartConfig
-from rlhf.protocols import Run
+from rlhf.algorithms.passes import PassesConfig
+from rlhf.protocols import Algorithm, Run
 from rlhf.types import LossSum, PolicyOutput, TokenBatch
 
 
-class SupervisedConfig(PartConfig):
+class SupervisedConfig(PassesConfig):
     """Options of `pretrain` and `sft`."""
-
-    batch_size: int = Field(default=32, ge=1)
-    """Rows in one optimizer step, whatever the number of workers."""
-    steps: int | None = Field(default=None, ge=1)
-    """Optimizer steps; what `epochs` comes to where absent."""
-    epochs: float = Field(default=1.0, gt=0)
-    """Passes over the data, where `steps` is absent."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +45,17 @@ def _weights(batch: TokenBatch) -> Tensor:
     return torch.where(batch.response_mask, batch.loss_weights, torch.zeros_like(batch.loss_weights))
 
 
-class _Supervised:
+class _Supervised(Algorithm):
     """The loop both share; a subclass says which rows."""
 
     needs = frozenset({"policy"})
-    updates_per_step = 1
-    consumes: ClassVar[str]
 
     def __init__(self, config: SupervisedConfig) -> None:
         self.config = config
         self.loss = NextTokenLoss()
 
     def num_steps(self, rows_per_epoch: int) -> int:
-        if self.config.steps is not None:
-            return self.config.steps
-        return max(1, math.ceil(rows_per_epoch * self.config.epochs / self.config.batch_size))
+        return self.config.num_steps(rows_per_epoch)
 
     def batches(self, run: Run) -> Iterator[tuple[int, TokenBatch]]:
         raise NotImplementedError
@@ -88,12 +75,6 @@ class _Supervised:
         weights = _weights(batch)
         logprobs = torch.where(weights > 0, run.policy.forward(batch).logprobs, torch.zeros_like(weights))
         return {"loss": (-(logprobs * weights).sum(1) / weights.sum(1)).tolist()}
-
-    def state(self) -> dict[str, float]:
-        return {}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        assert not state, state
 
 
 class Pretrain(_Supervised):

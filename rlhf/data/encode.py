@@ -7,12 +7,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.data.chat import ChatRenderer, Rendered, Turn, control_tokens, without_weights
-from rlhf.data.rows import RankedRows, TokenRow, preference_batch, rollout_batch, token_batch, weighted
+from rlhf.data.rows import (
+    LabelledRow,
+    RankedRows,
+    TokenRow,
+    labelled_batch,
+    preference_batch,
+    rollout_batch,
+    token_batch,
+    weighted,
+)
 from rlhf.data.spans import Span
 from rlhf.data.tokens import TextTokenizer, token_id
 from rlhf.errors import DataError
 from rlhf.types import (
     Demonstration,
+    LabelledBatch,
     LabelledCompletion,
     Message,
     Metrics,
@@ -97,10 +107,10 @@ class Encoder:
         fitted = self._fit(ranking.prompt.id, rows)
         return RankedRows(candidates=tuple(fitted), margin=ranking.margin) if fitted else None
 
-    def encode_labelled(self, labelled: LabelledCompletion) -> TokenRow | None:
+    def encode_labelled(self, labelled: LabelledCompletion) -> LabelledRow | None:
         """The row of a judged completion; None where it is dropped."""
         fitted = self._fit(labelled.prompt.id, [self._answer(labelled.prompt, labelled.completion)])
-        return fitted[0] if fitted else None
+        return LabelledRow(row=fitted[0], label=labelled.label) if fitted else None
 
     # --- batches -------------------------------------------------------------------------------------------------
 
@@ -109,6 +119,9 @@ class Encoder:
 
     def preference_batch(self, rankings: Sequence[RankedRows]) -> PreferenceBatch:
         return preference_batch(rankings, self.pad_id)
+
+    def labelled_batch(self, rows: Sequence[LabelledRow]) -> LabelledBatch:
+        return labelled_batch(rows, self.pad_id)
 
     def rollout_batch(self, rollouts: Sequence[Rollout]) -> TokenBatch:
         return rollout_batch(rollouts, self.pad_id)

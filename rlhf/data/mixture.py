@@ -10,10 +10,10 @@ from pydantic import Field
 from rlhf.config import Part, PartConfig
 from rlhf.errors import DataError
 from rlhf.protocols import Dataset
-from rlhf.types import Demonstration, Prompt, Ranking
+from rlhf.types import Demonstration, LabelledCompletion, Prompt, Ranking
 
 T = TypeVar("T")
-KINDS = ("texts", "prompts", "demonstrations", "rankings")
+KINDS = ("texts", "prompts", "demonstrations", "rankings", "labelled")
 
 
 class Source(Part):
@@ -52,6 +52,9 @@ class MixtureDataset:
 
     def rankings(self, seed: int, start: int = 0) -> Iterator[Ranking]:
         return self._interleaved("rankings", lambda source, skip: source.rankings(seed, skip), start)
+
+    def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
+        return self._interleaved("labelled", lambda source, skip: source.labelled(seed, skip), start)
 
     def held_out(self) -> MixtureDataset | None:
         """The held-out rows of those sources that keep some, in the same proportions."""

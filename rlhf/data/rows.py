@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rlhf.types import PreferenceBatch, Rollout, TokenBatch
+from rlhf.types import LabelledBatch, PreferenceBatch, Rollout, TokenBatch
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,14 @@ class RankedRows:
     margin: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelledRow:
+    """A judged completion after its prompt."""
+
+    row: TokenRow
+    label: bool
+
+
 def token_batch(rows: Sequence[TokenRow], pad_id: int) -> TokenBatch:
     """Rows as one batch `[B, T]`, T the longest row. Masks come from lengths: `pad_id` may be any token's id."""
     import torch
@@ -76,6 +84,15 @@ def preference_batch(rankings: Sequence[RankedRows], pad_id: int) -> PreferenceB
         present_BK=torch.arange(most)[None, :] < counts_B[:, None],
         margin_B=torch.tensor([ranking.margin for ranking in rankings], dtype=torch.float32),
     )
+
+
+def labelled_batch(rows: Sequence[LabelledRow], pad_id: int) -> LabelledBatch:
+    """Judged completions as one batch."""
+    import torch
+
+    batch = token_batch([labelled.row for labelled in rows], pad_id)
+    labels_B = torch.tensor([labelled.label for labelled in rows], dtype=torch.bool)
+    return LabelledBatch(**dict(batch.tensors()), label_B=labels_B)
 
 
 def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> TokenBatch:

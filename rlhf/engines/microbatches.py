@@ -53,10 +53,5 @@ def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:
     if batch.inputs.tokens.device == device:
         return batch
     if isinstance(batch, PreferenceBatch):
-        return replace(
-            batch,
-            candidates=to_device(batch.candidates, device),
-            present_BK=batch.present_BK.to(device),
-            margin_B=batch.margin_B.to(device),
-        )
+        return batch.with_tensors(to_device(batch.candidates, device), lambda value: value.to(device))
     return replace(batch, **{name: value.to(device) for name, value in batch.tensors()})

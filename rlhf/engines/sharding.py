@@ -31,13 +31,8 @@ def shard(batch: AnyBatch, rows: Tensor, num_rows: int) -> AnyBatch:
     if missing == 0:
         return piece
     if isinstance(piece, PreferenceBatch):
-        num_candidates = piece.present_BK.shape[1]
-        return replace(
-            piece,
-            candidates=_padded(piece.candidates, missing * num_candidates),
-            present_BK=_blank_after(piece.present_BK, missing),
-            margin_B=_blank_after(piece.margin_B, missing),
-        )
+        candidates = _padded(piece.candidates, missing * piece.present_BK.shape[1])
+        return piece.with_tensors(candidates, lambda value: _blank_after(value, missing))
     return _padded(piece, missing)
 
 

@@ -16,7 +16,7 @@ from rlhf.pocket.answers import bad_answer, good_answer, mistake
 from rlhf.pocket.graders import gold_score
 from rlhf.pocket.tasks import AXES, Sampler
 from rlhf.pocket.vocabulary import vocabulary_texts
-from rlhf.types import Axis, Demonstration, Prompt, Ranking
+from rlhf.types import Axis, Demonstration, LabelledCompletion, Prompt, Ranking
 
 Row = TypeVar("Row")
 
@@ -60,6 +60,7 @@ class PocketDataset:
             "prompts": _thirds(size if held_out else config.num_prompts),
             "demonstrations": size if held_out else config.num_demonstrations,
             "rankings": size if held_out else config.num_rankings,
+            "labelled": size if held_out else config.num_rankings,
             "texts": len(vocabulary_texts()) + (size if held_out else config.num_demonstrations),
         }
 
@@ -76,6 +77,10 @@ class PocketDataset:
     def rankings(self, seed: int, start: int = 0) -> Iterator[Ranking]:
         return self._endless("rankings", lambda: self._rankings, seed, start)
 
+    def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
+        """One completion of each ranking, the best of it called good and any other bad."""
+        return self._endless("labelled", lambda: self._labelled, seed, start)
+
     def texts(self, seed: int, start: int = 0) -> Iterator[str]:
         """Plain texts: every word of the world, and the demonstrations as question and answer on one line."""
         return self._endless("texts", lambda: self._texts, seed, start)
@@ -84,7 +89,8 @@ class PocketDataset:
         size = self.sizes[kind]
         if not size:
             present = ", ".join(name for name, rows_of_kind in self.sizes.items() if rows_of_kind)
-            raise DataError(f"pocket data: num_{kind} is 0, so there are no {kind}; there are {present}")
+            option = "num_rankings" if kind == "labelled" else f"num_{kind}"
+            raise DataError(f"pocket data: {option} is 0, so there are no {kind}; there are {present}")
         return _epochs(rows(), random.Random(f"{seed} {kind}").getrandbits(32), start)
 
     @cached_property
@@ -134,10 +140,22 @@ class PocketDataset:
         return Ranking(prompt=prompt, completions=tuple(completions))
 
     @cached_property
+    def _labelled(self) -> list[LabelledCompletion]:
+        rng = self._rng("labelled")
+        return [_judged(ranking, rng) for ranking in self._rankings]
+
+    @cached_property
     def _texts(self) -> list[str]:
         rows = self._demonstrations if self.sizes["demonstrations"] else []
         lines = (" ".join(message["content"] for message in row.messages or ()) for row in rows)
         return [*vocabulary_texts(), *lines]
+
+
+def _judged(ranking: Ranking, rng: random.Random) -> LabelledCompletion:
+    """Half the time the best, so that labels are balanced."""
+    good = rng.random() < 0.5
+    completion = ranking.completions[0] if good else rng.choice(ranking.completions[1:])
+    return LabelledCompletion(prompt=ranking.prompt, completion=completion, label=good)
 
 
 def _thirds(size: int) -> int:

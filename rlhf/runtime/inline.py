@@ -41,8 +41,13 @@ def build_engines(plan: StagePlan, plugins: Plugins) -> dict[str, Any]:
         role: plugins.registry.build("train_engine", part.type, part.options, spec, where="engine")
         for role, spec in plan.specs.items()
     }
+    return with_reference(engines)
+
+
+def with_reference(engines: dict[str, Any]) -> dict[str, Any]:
+    """Without a reference of its own, a policy's is what it was before its adapters."""
     if "policy" in engines and "reference" not in engines:
-        engines["reference"] = AdapterOff(engines["policy"])
+        return engines | {"reference": AdapterOff(engines["policy"])}
     return engines
 
 

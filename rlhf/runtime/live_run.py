@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.plan import StagePlan, derived_seed
 from rlhf.runtime.rows import RowStream, first_rows
 from rlhf.runtime.scoring import Monitor, StageParts, build_rubric
-from rlhf.types import Metrics, PreferenceBatch, Prompt, Rollout, ScoredBatch, TokenBatch
+from rlhf.types import LabelledBatch, Metrics, PreferenceBatch, Prompt, Rollout, ScoredBatch, TokenBatch
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class LiveRun:
         self.before: dict[str, Any] = {}
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
         self._seconds: dict[str, float] = {}
+        self._samplings = 0
         self._step_started = time.monotonic()
 
     # --- roles -------------------------------------------------------------------------------------------------------
@@ -110,10 +111,20 @@ class LiveRun:
         stream = self._open(self.dataset.rankings, _listed(self.encoder.encode_ranking), num_prompts)
         return ((step, self._counted(self.encoder.preference_batch(stream.take()))) for step in self._steps())
 
+    def labelled(self, num_rows: int) -> Iterator[tuple[int, LabelledBatch]]:
+        """(step, batch of judged completions)."""
+        stream = self._open(self.dataset.labelled, _listed(self.encoder.encode_labelled), num_rows)
+        return ((step, self._counted(self.encoder.labelled_batch(stream.take()))) for step in self._steps())
+
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
         """(step, prompts)."""
         stream = self._open(self.dataset.prompts, _listed(self.encoder.encode_prompt), num_prompts)
         return ((step, stream.take()) for step in self._steps())
+
+    def more_prompts(self, num_prompts: int) -> list[Prompt]:
+        """The next prompts within the same step."""
+        assert self._stream is not None
+        return self._stream.take(num_prompts)
 
     def held_out_texts(self) -> TokenBatch | None:
         rows = self._held_out("texts", self.encoder.encode_text)
@@ -126,6 +137,10 @@ class LiveRun:
     def held_out_rankings(self) -> PreferenceBatch | None:
         rows = self._held_out("rankings", _listed(self.encoder.encode_ranking))
         return self.encoder.preference_batch(rows) if rows else None
+
+    def held_out_labelled(self) -> LabelledBatch | None:
+        rows = self._held_out("labelled", _listed(self.encoder.encode_labelled))
+        return self.encoder.labelled_batch(rows) if rows else None
 
     def held_out_prompts(self) -> list[Prompt]:
         return self._held_out("prompts", _listed(self.encoder.encode_prompt))
@@ -152,7 +167,7 @@ class LiveRun:
     def _steps(self) -> Iterator[int]:
         while self._step < self.plan.num_steps and not self._ending:
             self._step += 1
-            self._step_started, self._seconds = time.monotonic(), {}
+            self._step_started, self._seconds, self._samplings = time.monotonic(), {}, 0
             yield self._step
 
     def _counted(self, batch: Any) -> Any:
@@ -161,11 +176,15 @@ class LiveRun:
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
-    def sample(self, prompts: Sequence[Prompt], num_samples: int) -> list[Rollout]:
-        """Completions of the current policy; the same for the same seed, step and prompt."""
+    def sample(self, prompts: Sequence[Prompt], num_samples: int, *, greedy: bool = False) -> list[Rollout]:
+        """Completions of the current policy; the same for the same seed, step, call and prompt."""
         assert self.rollout is not None
-        seed = derived_seed(self.plan.seed, "sample", self._step)
+        again = (self._samplings,) if self._samplings else ()
+        self._samplings += 1
+        seed = derived_seed(self.plan.seed, "sample", self._step, *again)
         sampling = self.plan.config.rollout.sampling(num_samples, seed, self.encoder.stop_ids)
+        if greedy:
+            sampling = replace(sampling, temperature=0.0)
         with self._timed("generate"):
             groups = self.rollout.generate(prompts, sampling)
         pairs = zip(prompts, groups, strict=True)

@@ -13,7 +13,7 @@ from rlhf.plugins import Plugins, compare_fingerprints
 from rlhf.recipe import Recipe
 from rlhf.runtime.engine_choice import chosen_engine
 from rlhf.runtime.groups import EngineGroup, RolloutGroup, results
-from rlhf.runtime.inline import AdapterOff
+from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
 from rlhf.runtime.models import build_encoder
@@ -102,9 +102,7 @@ def _build_engines(plan: StagePlan, workers: dict[str, list[Any]]) -> dict[str, 
     for role in workers:
         results([reference for owner, reference in started if owner == role], role, plan.runtime.start_timeout)
     engines: dict[str, Any] = {role: EngineGroup(role, workers[role]) for role in plan.specs}
-    if "reference" not in engines:
-        engines["reference"] = AdapterOff(engines["policy"])
-    return engines
+    return with_reference(engines)
 
 
 def _ranks(members: list[Any]) -> list[dict[str, str]]:

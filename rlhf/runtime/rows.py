@@ -34,11 +34,12 @@ class RowStream(Generic[Item, Row]):
         self._counts = counts
         self._current: Sequence[Row] | None = None
 
-    def take(self) -> list[Row]:
-        """The next batch."""
+    def take(self, count: int | None = None) -> list[Row]:
+        """The next batch, or the next `count` rows."""
+        wanted = self._batch_size if count is None else count
         rows: list[Row] = []
         empty = 0
-        while len(rows) < self._batch_size:
+        while len(rows) < wanted:
             if self._current is None:
                 self._current = self._encode(next(self._items))
                 empty = empty + 1 if not self._current else 0
@@ -46,7 +47,7 @@ class RowStream(Generic[Item, Row]):
                     raise DataError(
                         "no row of the data fits: all are longer than the limit or empty; see rows.overlong"
                     )
-            taken = self._current[self._row : self._row + self._batch_size - len(rows)]
+            taken = self._current[self._row : self._row + wanted - len(rows)]
             rows.extend(taken)
             self._row += len(taken)
             if self._row >= len(self._current):

@@ -18,6 +18,7 @@ from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, Wo
 from rlhf.errors import Interrupted, RunError, UserError, WorkerDied
 from rlhf.plugins import Plugins, compare_fingerprints, load_plugins
 from rlhf.runtime.engine_choice import chosen_engine
+from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun, Ranks
 from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
@@ -125,16 +126,13 @@ def train_rank(config: dict[str, Any]) -> None:
     plugins = load_plugins(plan.plugins)
     compare_fingerprints(config["fingerprints"], plugins.fingerprints(), f"training worker {rank}")
     journal = PostedJournal(config["mailbox"])
-    part = chosen_engine(plan.engine, num_ranks, trained=True)
-    spec = plan.specs[plan.trained]
-    engine = plugins.registry.build("train_engine", part.type, part.options, spec, where="engine")
     run = LiveRun(
         plan,
         plugins,
         build_algorithm(plan.config, plugins),
         build_dataset(plan.config, plugins),
         build_encoder(plan),
-        {plan.trained: engine},
+        _build_engines(plan, plugins, num_ranks),
         None,
         journal,
         ranks=Ranks(rank=rank, barrier=_barrier, agree=_agree),
@@ -147,6 +145,15 @@ def train_rank(config: dict[str, Any]) -> None:
         return
     if rank == 0:
         journal.post("outcome", outcome)
+
+
+def _build_engines(plan: StagePlan, plugins: Plugins, num_ranks: int) -> dict[str, Any]:
+    """This rank's part of every role: all roles of a supervised stage share its processes."""
+    engines = {}
+    for role, spec in plan.specs.items():
+        part = chosen_engine(plan.engine, num_ranks, trained=spec.optimizer is not None)
+        engines[role] = plugins.registry.build("train_engine", part.type, part.options, spec, where="engine")
+    return with_reference(engines)
 
 
 def _barrier() -> None:

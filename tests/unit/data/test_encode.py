@@ -136,7 +136,13 @@ def test_ranked_and_judged_answers_leave_earlier_answers_untrained() -> None:
     assert ranked is not None
     assert [trained_text(made, row) for row in ranked.candidates] == ["good<|im_end|>", "bad<|im_end|>"]
     judged = made.encode_labelled(LabelledCompletion(prompt=prompt, completion="ok", label=True))
-    assert trained_text(made, judged) == "ok<|im_end|>"
+    assert judged is not None
+    assert trained_text(made, judged.row) == "ok<|im_end|>"
+    blamed = made.encode_labelled(LabelledCompletion(prompt=prompt, completion="no", label=False))
+    assert blamed is not None
+    batch = made.labelled_batch([judged, blamed])
+    assert batch.label_B.tolist() == [True, False]
+    assert batch.tokens[0, : len(judged.row)].tolist() == list(judged.row.tokens)
 
 
 # --- control tokens --------------------------------------------------------------------------------------------------

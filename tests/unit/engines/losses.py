@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from rlhf.types import Experience, LossSum, PolicyOutput, PreferenceBatch, RewardOutput, TokenBatch, ValueOutput
+from rlhf.types import LossSum, PolicyOutput, PreferenceBatch, RewardOutput, TokenBatch, ValuedExperience, ValueOutput
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class ClippedSurrogate:
 
     entropy_grad = True
 
-    def count(self, batch: Experience) -> float:
+    def count(self, batch: ValuedExperience) -> float:
         return float(batch.response_mask.sum())
 
-    def __call__(self, output: PolicyOutput, batch: Experience) -> LossSum:
+    def __call__(self, output: PolicyOutput, batch: ValuedExperience) -> LossSum:
         mask = batch.response_mask
         ratio = torch.where(mask, output.logprobs - batch.old_logprobs, 0.0).exp()
         gain = torch.minimum(ratio * batch.advantages, ratio.clamp(0.8, 1.2) * batch.advantages) + 0.01 * output.entropy
@@ -68,11 +68,11 @@ class NotFinite:
         return LossSum(total=zero.sqrt() if self.gradient_only else zero + torch.nan, sums={})
 
 
-def experience(batch: TokenBatch, old_logprobs: torch.Tensor, seed: int = 0) -> Experience:
+def experience(batch: TokenBatch, old_logprobs: torch.Tensor, seed: int = 0) -> ValuedExperience:
     generator = torch.Generator().manual_seed(seed)
     zero = torch.zeros_like(old_logprobs)
     noise = 0.1 * torch.randn(zero.shape, generator=generator)
-    return Experience(
+    return ValuedExperience(
         tokens=batch.tokens,
         attention_mask=batch.attention_mask,
         response_mask=batch.response_mask,

@@ -1,0 +1,61 @@
+"""The nouns of the pipeline: one frozen type per stage, no dict bus.
+
+Shapes: tensors are `[B, T]` (batch, time) unless the name says otherwise: `scores_B` is `[B]`, `logits_BTV` is
+`[B, T, V]`. Every `[B, T]` tensor is aligned to `tokens`: entry `t` speaks of token `t`, given the tokens before it.
+So `logprobs[:, t] = log p(tokens[:, t] | tokens[:, :t])`, `values[:, t]` is the value of the state in which token `t`
+is chosen, and column 0, which nothing predicts, is zero.
+
+This module does not import torch: text types work where torch is not loaded.
+"""
+
+from __future__ import annotations
+
+from rlhf.types.batches import (
+    Batch,
+    Experience,
+    LabelledBatch,
+    PreferenceBatch,
+    ScoredBatch,
+    TokenBatch,
+    ValuedExperience,
+)
+from rlhf.types.outputs import LossSum, Metrics, PolicyOutput, RewardOutput, ValueOutput
+from rlhf.types.text import (
+    Axis,
+    Completion,
+    Demonstration,
+    FinishReason,
+    Grade,
+    LabelledCompletion,
+    Message,
+    Prompt,
+    Ranking,
+    Rollout,
+    Sampling,
+)
+
+__all__ = [
+    "Axis",
+    "Batch",
+    "Completion",
+    "Demonstration",
+    "Experience",
+    "FinishReason",
+    "Grade",
+    "LabelledBatch",
+    "LabelledCompletion",
+    "LossSum",
+    "Message",
+    "Metrics",
+    "PolicyOutput",
+    "PreferenceBatch",
+    "Prompt",
+    "Ranking",
+    "RewardOutput",
+    "Rollout",
+    "Sampling",
+    "ScoredBatch",
+    "TokenBatch",
+    "ValueOutput",
+    "ValuedExperience",
+]

@@ -1,0 +1,156 @@
+"""Tensors: what train engines take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBatch:
+    """Right-padded token rows.
+
+    Example (one row, prompt `P0 P1`, response `A0 A1`, one pad):
+        tokens          P0 P1 A0 A1 pad
+        attention_mask   1  1  1  1  0
+        response_mask    0  0  1  1  0
+    """
+
+    tokens: Tensor  # [B, T] int64
+    attention_mask: Tensor  # [B, T] bool, True on real tokens (prefix of each row)
+    response_mask: Tensor  # [B, T] bool, True on tokens the loss speaks of
+    loss_weights: Tensor | None = None  # [B, T] float32, per-token weights of supervised losses; None: all one
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, rows: Tensor | slice) -> Self:
+        """The batch of these rows, in this order."""
+        taken = {name: value[rows] for name, value in self.tensors()}
+        return replace(self, **taken)
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None:
+                yield f.name, value
+
+    def split(self, size: int) -> list[Self]:
+        """Consecutive pieces of at most `size` rows."""
+        return [self[slice(start, start + size)] for start in range(0, len(self), size)]
+
+    def trim(self) -> Self:
+        """Without the columns in which every row is padding."""
+        width = max(1, int(self.attention_mask.sum(dim=1).max()))
+        if width == self.tokens.shape[1]:
+            return self
+        return replace(self, **{n: v[:, :width] for n, v in self.tensors() if v.dim() > 1})
+
+    @property
+    def inputs(self) -> TokenBatch:
+        """The token rows a model runs over."""
+        return self
+
+    @property
+    def lengths_B(self) -> Tensor:
+        """Length of each row in tokens, `[B]`; what micro-batches are balanced by."""
+        return self.attention_mask.sum(dim=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredBatch(TokenBatch):
+    """Collated rollouts, with what the engine and the rewards said of each."""
+
+    sampled_logprobs: Tensor  # [B, T] float32, of the response tokens as the rollout engine reported them
+    scores_B: Tensor  # float32
+    truncated_B: Tensor  # bool, cut at max_tokens
+    group_B: Tensor  # int64, index of the prompt; samples of one prompt share it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experience(TokenBatch):
+    """Rollouts with everything a policy-gradient step needs. All `[B, T]` float32, zero outside `response_mask`."""
+
+    old_logprobs: Tensor  # log pi_old(a|s), by the train engine
+    advantages: Tensor
+    ref_logprobs: Tensor | None = None  # log pi_ref(a|s), where the loss has a KL term
+    correction: Tensor | None = None  # importance weight pi_old / pi_sampled, where the rollout engine's differs
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValuedExperience(Experience):
+    """Experience with what a value model learns from. All `[B, T]` float32, zero outside `response_mask`."""
+
+    old_values: Tensor  # V_old(s)
+    returns: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledBatch(TokenBatch):
+    """Unpaired completions, each judged good or bad."""
+
+    label_B: Tensor  # bool
+    ref_logprobs_B: Tensor | None = None  # float32, summed over the completion
+    kl_B: Tensor | None = None  # float32, KTO's reference point: one number, repeated in every row
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceBatch:
+    """K ranked completions for each of B prompts, best first: K = 2 is chosen, rejected.
+
+    `candidates` has B*K rows, row `b*K + k` holding the k-th best of prompt b. Where a prompt has fewer than K, its
+    last rows are blank and `present_BK` is False there.
+    """
+
+    candidates: TokenBatch
+    present_BK: Tensor  # [B, K] bool
+    margin_B: Tensor  # [B] float32
+    ref_logprobs_BK: Tensor | None = None  # [B, K] float32, log pi_ref(completion), summed over its tokens
+
+    def __len__(self) -> int:
+        return len(self.present_BK)
+
+    def __getitem__(self, rows: Tensor | slice) -> PreferenceBatch:
+        import torch
+
+        num_candidates = self.present_BK.shape[1]
+        prompts = torch.arange(len(self))[rows]
+        flat = (prompts[:, None] * num_candidates + torch.arange(num_candidates)).flatten()
+        return self.with_tensors(self.candidates[flat], lambda value: value[prompts])
+
+    def with_tensors(self, candidates: TokenBatch, change: Callable[[Tensor], Tensor]) -> PreferenceBatch:
+        """These candidates, and every tensor of the prompts' own (`[B, ...]`) changed."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "candidates"}
+        changed = {name: change(value) for name, value in own.items() if value is not None}
+        return replace(self, candidates=candidates, **changed)
+
+    def split(self, size: int) -> list[PreferenceBatch]:
+        return [self[slice(start, start + size)] for start in range(0, len(self), size)]
+
+    def trim(self) -> PreferenceBatch:
+        return replace(self, candidates=self.candidates.trim())
+
+    @property
+    def inputs(self) -> TokenBatch:
+        return self.candidates
+
+    @property
+    def lengths_B(self) -> Tensor:
+        return self.candidates.lengths_B.view(self.present_BK.shape).sum(dim=1)
+
+    @property
+    def chosen(self) -> TokenBatch:
+        return self.candidates[slice(0, None, self.present_BK.shape[1])]
+
+    @property
+    def rejected(self) -> TokenBatch:
+        return self.candidates[slice(1, None, self.present_BK.shape[1])]
+
+
+Batch = TokenBatch | PreferenceBatch
