@@ -118,6 +118,8 @@ class OptimizerConfig(PartConfig):
     """Share of the steps over which the rate rises from zero."""
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1)
     """Where `linear` and `cosine` end, as a share of `lr`."""
+    max_skipped: int = Field(default=3, ge=0)
+    """Steps in a row that may be skipped because loss or gradient was not finite; one more ends the run."""
 
 
 class RoleConfig(PartConfig):
@@ -141,3 +143,5 @@ class RoleSpec(PartConfig):
     """Policy and reference: logits are divided by it, as in sampling."""
     seed: int = 0
     """Of a fresh head and of adapter weights."""
+    folder: str | None = None
+    """The stage's own: batches of skipped steps go into its `not_finite/`."""

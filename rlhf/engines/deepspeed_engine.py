@@ -26,10 +26,9 @@ from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.processes import Processes
 from rlhf.engines.settings import DeepSpeedConfig
 from rlhf.engines.sharding import shard, shard_rows
-from rlhf.engines.zero_state import restore_zero, zero_shapes, zero_tensors
+from rlhf.engines.zero_state import drop_gradients, restore_zero, zero_shapes, zero_tensors
 from rlhf.errors import ConfigError, RunError
-from rlhf.protocols import Loss
-from rlhf.types import Batch, Metrics
+from rlhf.types import Batch
 
 
 class DeepSpeedEngine(MicroBatchedEngine):
@@ -46,7 +45,6 @@ class DeepSpeedEngine(MicroBatchedEngine):
         self.model = build_model(spec, precision, packing=config.packing)
         self.steps = 0
         self.zero_stage = config.zero_stage
-        self._refused = False
         self._engine: Any = None
         if spec.optimizer is None and config.zero_stage < 3:
             self.model.to(self.device)  # nothing to spread
@@ -62,7 +60,7 @@ class DeepSpeedEngine(MicroBatchedEngine):
         if self.processes.world_size == 1:
             return self._forward_rows(batch)
         rows = shard_rows(batch, self.processes.world_size)
-        output = self._forward_rows(self._mine(batch, rows))
+        output = self._forward_rows(self._share(batch, rows))
         rows_each = len(batch.inputs) // len(batch)
         return type(output)(**{name: self._merged(value, rows, rows_each) for name, value in vars(output).items()})
 
@@ -75,17 +73,13 @@ class DeepSpeedEngine(MicroBatchedEngine):
             whole_batch[index] = theirs[: len(index)]
         return whole_batch
 
-    def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
-        """One optimizer step over the global batch, the same in every process."""
-        rows = shard_rows(batch, self.processes.world_size)
-        return self._train_rows(self._mine(batch, rows), loss_fn, loss_fn.count(batch))
+    def _mine(self, batch: Batch) -> Batch:
+        return self._share(batch, shard_rows(batch, self.processes.world_size))
 
-    def _mine(self, batch: Batch, rows: list[Tensor]) -> Batch:
+    def _share(self, batch: Batch, rows: list[Tensor]) -> Batch:
         return shard(batch, rows[self.processes.rank], max(map(len, rows)))  # type: ignore[type-var]
 
     def _backward(self, loss: Tensor, last: bool) -> None:
-        if self._refused:
-            raise RunError(f"the {self.spec.role} refused a step that was not finite; continue from a checkpoint")
         self._engine.set_gradient_accumulation_boundary(is_boundary=last)
         self._engine.backward(loss * self.processes.world_size)
 
@@ -95,24 +89,30 @@ class DeepSpeedEngine(MicroBatchedEngine):
             group["lr"] = lr
         if self.zero_stage == 0:
             return self._apply_whole()
+        if optimizer.has_overflow(partition_gradients=True):  # stage 3 would look at this in float16 only
+            self._drop_gradients()
+            return float("nan")
         self._engine.step()
-        norm = float(self._engine.get_global_grad_norm() or 0.0) if self._engine.was_step_applied() else float("nan")
-        self._refuse_norm(norm)
-        return norm
+        return float(self._engine.get_global_grad_norm() or 0.0) if self._engine.was_step_applied() else float("nan")
 
     def _apply_whole(self) -> float:
         """Stage 0 keeps plain gradients in every process; they are clipped by the same function as in one process."""
         assert self.spec.optimizer is not None
         trained = list(trained_parameters(self.model).values())
         norm = gradient_norm(trained)
-        self._refuse_norm(float(norm))
+        if not norm.isfinite():
+            self._drop_gradients()
+            return float(norm)
         clip(trained, norm, self.spec.optimizer.max_grad_norm)
         self._engine.step()
         return float(norm)
 
     def _drop_gradients(self) -> None:
-        """ZeRO keeps shares of the gradients out of reach, so an engine that refused a step takes no other."""
-        self._refused = True
+        drop_gradients(self._engine, self.model, self.zero_stage)
+
+    @property
+    def _leads(self) -> bool:
+        return self.processes.rank == 0
 
     def _reduced(self, sums: Tensor) -> Tensor:
         return self.processes.sum(sums)

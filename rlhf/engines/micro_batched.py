@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from rlhf.config import RoleSpec
 from rlhf.engines.lora import adapters_off, train_dropout
-from rlhf.engines.microbatches import micro_batches, restore, to_device
+from rlhf.engines.microbatches import micro_batches, restore, to_device, write_batch
 from rlhf.engines.models import Output, RoleModel, read
 from rlhf.engines.optimizer import learning_rate
 from rlhf.engines.pretrained import context_limit
@@ -36,6 +37,8 @@ class MicroBatchedEngine(ABC):
     device: torch.device
     steps: int
     """Optimizer steps taken since the run began."""
+    _skipped: int = 0
+    """Steps in a row that were not taken."""
 
     @abstractmethod
     def _backward(self, loss: Tensor, last: bool) -> None:
@@ -45,7 +48,7 @@ class MicroBatchedEngine(ABC):
     def _apply(self, lr: float) -> float:
         """Clip, step with this rate, drop the gradients; returns the norm before clipping.
 
-        Raises `RunError`, with nothing stepped, where that norm is not finite.
+        Where that norm is not finite, nothing is stepped.
         """
 
     @abstractmethod
@@ -86,15 +89,37 @@ class MicroBatchedEngine(ABC):
         return output
 
     def train_step(self, batch: Batch, loss_fn: Loss[Any]) -> Metrics:
-        """One optimizer step over the whole batch. Raises `RunError` on a loss that is not finite."""
-        return self._train_rows(batch, loss_fn, loss_fn.count(batch))
+        """One optimizer step over the whole batch; metrics are the same in every process.
 
-    def _train_rows(self, batch: Batch, loss_fn: Loss[Any], count: float) -> Metrics:
-        """`train_step` over this process's rows; `count` is the global one. Metrics are the same in every process."""
+        A step whose loss or gradient is not finite is not taken: the batch is written to a file, and `ROLE/skipped`
+        is 1. Raises `RunError` after `optimizer.max_skipped` of them in a row.
+        """
         if self.spec.optimizer is None:
             raise ConfigError(f"the {self.spec.role} has no optimizer and cannot be trained")
+        count = loss_fn.count(batch)
         if not count > 0:
             raise DataError(f"the batch has nothing to train on: {type(loss_fn).__name__} counts {count}")
+        totals = self._accumulate(self._mine(batch), loss_fn, count)
+        loss = totals.pop(_LOSS)[0] / count
+        if not math.isfinite(loss):
+            self._drop_gradients()
+            return self._skip(batch, f"loss is {loss}")
+        lr = learning_rate(self.spec.optimizer, self.steps, self.spec.num_steps)
+        norm = self._apply(lr)
+        if not math.isfinite(norm):
+            return self._skip(batch, f"gradient norm is {norm} though its loss is finite")
+        self.steps += 1
+        self._skipped = 0
+        role = self.spec.role
+        metrics = {name: _ratio(total, number) for name, (total, number) in totals.items()}
+        return {**metrics, f"{role}/loss": loss, f"{role}/grad_norm": norm, f"{role}/lr": lr, f"{role}/skipped": 0.0}
+
+    def _mine(self, batch: Batch) -> Batch:
+        """The rows of a global batch that fall to this process."""
+        return batch
+
+    def _accumulate(self, batch: Batch, loss_fn: Loss[Any], count: float) -> dict[str, tuple[float, float]]:
+        """Gradients of this process's rows, divided by the global count; sums over all processes."""
         self._check(batch)
         self._training_mode()
         pieces = [piece for _, piece in micro_batches(batch, self.config.micro_batch_size)]
@@ -104,37 +129,35 @@ class MicroBatchedEngine(ABC):
             loss = loss_fn(output, piece)
             self._backward(loss.total / count, last=index + 1 == len(pieces))
             _add(sums, loss)
-        return self._finish(sums, count)
-
-    def _finish(self, sums: dict[str, Tensor], count: float) -> Metrics:
         names = sorted(sums)
         totals = self._reduced(torch.stack([sums[name] for name in names])).tolist()
-        metrics = {name: _ratio(total, number) for name, (total, number) in zip(names, totals, strict=True)}
-        loss = dict(zip(names, totals, strict=True))[_LOSS][0] / count
-        del metrics[_LOSS]
-        role = self.spec.role
-        if not math.isfinite(loss):
-            self._drop_gradients()
-            raise RunError(
-                f"the {role}'s loss is {loss} in optimizer step {self.steps + 1}; the step was not taken. Lower the "
-                "learning rate, or look for rewards and advantages that are not finite"
-            )
+        return {name: (total, number) for name, (total, number) in zip(names, totals, strict=True)}
+
+    def _skip(self, batch: Batch, what: str) -> Metrics:
+        """Keep the batch for inspection and go on, unless this has happened too often in a row."""
         assert self.spec.optimizer is not None
-        lr = learning_rate(self.spec.optimizer, self.steps, self.spec.num_steps)
-        norm = self._apply(lr)
-        self.steps += 1
-        return {**metrics, f"{role}/loss": loss, f"{role}/grad_norm": norm, f"{role}/lr": lr}
+        role, number = self.spec.role, self.steps + 1
+        self._skipped += 1
+        where = ""
+        if self.spec.folder is not None:
+            path = Path(self.spec.folder) / "not_finite" / f"{role}-step-{number}-{self._skipped}.safetensors"
+            if self._leads:
+                write_batch(path, batch, f"the {role}'s {what}")
+            where = f" The batch is in {path}."
+        if self._skipped > self.spec.optimizer.max_skipped:
+            raise RunError(
+                f"the {role}'s {what} in optimizer step {number}, {self._skipped} times in a row; no such step was "
+                f"taken.{where} Lower the learning rate, or look for rewards and advantages out of range"
+            )
+        return {f"{role}/skipped": 1.0}
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this process writes for all."""
+        return True
 
     @abstractmethod
     def _drop_gradients(self) -> None: ...
-
-    def _refuse_norm(self, norm: float) -> None:
-        if not math.isfinite(norm):
-            self._drop_gradients()
-            raise RunError(
-                f"the {self.spec.role}'s gradient norm is {norm} in optimizer step {self.steps + 1} though its loss is "
-                "finite; the step was not taken. Lower the learning rate or max_grad_norm, or use dtype float32"
-            )
 
     def _read(self, piece: Batch, *, entropy_grad: bool) -> Output:
         packing = self.config.packing

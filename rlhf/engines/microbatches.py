@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rlhf.engines.models import Output
@@ -46,6 +48,15 @@ def restore(pieces: Sequence[tuple[Tensor, Output]], batch: Batch) -> Output:
                 out[index] = piece
         whole[field.name] = out
     return type(first)(**whole)
+
+
+def write_batch(path: Path, batch: Batch, why: str) -> None:
+    """A batch as a safetensors file, for a person to look at; `why` is in its metadata."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = dict(batch.inputs.tensors())
+    if isinstance(batch, PreferenceBatch):
+        tensors |= batch.own_tensors()
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"why": why})
 
 
 def to_device(batch: AnyBatch, device: torch.device) -> AnyBatch:

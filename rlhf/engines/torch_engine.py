@@ -47,7 +47,9 @@ class TorchEngine(MicroBatchedEngine):
         assert self.spec.optimizer is not None
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         norm = gradient_norm(trained)
-        self._refuse_norm(float(norm))
+        if not norm.isfinite():
+            self._drop_gradients()
+            return float(norm)
         clip(trained, norm, self.spec.optimizer.max_grad_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr

@@ -49,6 +49,25 @@ def restore_zero(engine: Any, model: nn.Module, stage: int, tensors: SavedTensor
         put(parameter, tensors[f"weight.{name}"], saved)
 
 
+def drop_gradients(engine: Any, model: nn.Module, stage: int) -> None:
+    """Forget what backward passes have added up since the last step, in the shares ZeRO keeps of it too."""
+    if stage == 0:
+        model.zero_grad(set_to_none=True)
+        return
+    optimizer = engine.optimizer
+    optimizer.zero_grad(set_to_none=True)
+    if stage < 3:  # stage 3 has done so in zero_grad
+        optimizer.micro_step_id = -1  # the next backward pass is a step's first: it sets what is on the CPU
+    if optimizer.cpu_offload if stage < 3 else optimizer.offload_optimizer:
+        optimizer.reset_cpu_buffers()
+    elif stage == 3:
+        optimizer.averaged_gradients = {}
+    else:
+        for group in optimizer.averaged_gradients:
+            optimizer.averaged_gradients[group] = None
+            optimizer.all_grad_tensors[group] = None
+
+
 def _create_moments(optimizer: Any, stage: int, tensors: SavedTensors) -> None:
     """A fresh optimizer has no moments before its first step; DeepSpeed's accessors need them to be there."""
     step = next((tensors[name] for name in tensors if name.startswith("step.")), None)

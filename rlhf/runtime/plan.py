@@ -70,7 +70,8 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
             f"({config.data.type}) has {kinds}"
         )
     num_steps = algorithm.num_steps(rows)
-    specs = _specs(config, algorithm, num_steps, stage_seed(recipe.seed, name))
+    folder = stage_folder(recipe, name, run_folder)
+    specs = _specs(config, algorithm, num_steps, stage_seed(recipe.seed, name), folder)
     if recipe.runtime.type == "ray":
         _check_engines(config.engine, specs, recipe.runtime)
     return StagePlan(
@@ -79,7 +80,7 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
         runtime=recipe.runtime,
         plugins=recipe.plugins,
         seed=stage_seed(recipe.seed, name),
-        folder=stage_folder(recipe, name, run_folder),
+        folder=folder,
         num_steps=num_steps,
         specs=specs,
         engine=config.engine,
@@ -134,7 +135,7 @@ def resolve_stage_paths(recipe: Recipe, name: str, run_folder: Path) -> StageCon
     return StageConfig.model_validate(resolve(recipe.stages[name].model_dump()))
 
 
-def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int) -> dict[str, RoleSpec]:
+def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int, folder: Path) -> dict[str, RoleSpec]:
     updates = num_steps * algorithm.updates_per_step
 
     def spec(role: Any, model: ModelConfig, optimizer: OptimizerConfig | None) -> RoleSpec:
@@ -145,6 +146,7 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int)
             num_steps=updates,
             temperature=config.rollout.temperature if "rollout" in algorithm.needs else 1.0,
             seed=derived_seed(seed, role) % 2**31,
+            folder=str(folder.resolve()),
         )
 
     specs: dict[str, RoleSpec] = {}

@@ -126,9 +126,13 @@ class PreferenceBatch:
 
     def with_tensors(self, candidates: TokenBatch, change: Callable[[Tensor], Tensor]) -> PreferenceBatch:
         """These candidates, and every tensor of the prompts' own (`[B, ...]`) changed."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "candidates"}
-        changed = {name: change(value) for name, value in own.items() if value is not None}
+        changed = {name: change(value) for name, value in self.own_tensors().items()}
         return replace(self, candidates=candidates, **changed)
+
+    def own_tensors(self) -> dict[str, Tensor]:
+        """The tensors that are the prompts' own, `[B, ...]`, by name."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "candidates"}
+        return {name: value for name, value in own.items() if value is not None}
 
     def split(self, size: int) -> list[PreferenceBatch]:
         return [self[slice(start, start + size)] for start in range(0, len(self), size)]

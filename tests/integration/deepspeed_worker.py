@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from rlhf.config import LoraConfig, ModelConfig, OptimizerConfig, RoleSpec
 from rlhf.engines.deepspeed_engine import DeepSpeedEngine
 from rlhf.engines.settings import DeepSpeedConfig
-from rlhf.errors import RunError
 from rlhf.types import PreferenceBatch, TokenBatch
 from tests.unit.engines.families import make_batch
 from tests.unit.engines.losses import ClippedSurrogate, Likelihood, NotFinite, RankingLoss, experience
@@ -111,7 +110,7 @@ def work(rank: int, world_size: int, port: int, model: str, torch_checkpoint: st
             run_case(case, model, Path(out) / case.name, rank)
     if world_size == 2:
         report = {
-            "refused": refused(model),
+            "skipped": skipped(model),
             "resumed": resumed_from_torch(model, torch_checkpoint),
             "frozen": frozen(model),
             "bfloat16": in_bfloat16(model),
@@ -143,21 +142,26 @@ def run_case(case: Case, model: str, folder: Path, rank: int) -> None:
         save_file(seen, folder / "outputs.safetensors")
 
 
-def refused(model: str) -> list[str]:
-    """What a loss or a gradient that is not finite does in each stage, seen by this process."""
-    messages = []
-    for stage in (0, 2, 3):
+def skipped(model: str) -> dict[str, list[bool]]:
+    """A step whose loss or gradient is not finite, in each stage: is it skipped, and the next as if it had not been."""
+    seen = {}
+    for stage, offload in ((0, False), (1, False), (2, False), (2, True), (3, False), (3, True)):
+        case = _case("", 2, zero_stage=stage, offload_optimizer=offload)
+        untroubled = DeepSpeedEngine(DeepSpeedConfig(**case.config), case.spec(model))
+        one_more(untroubled)
         for gradient_only in (False, True):
-            case = _case("", 2, zero_stage=stage)
             engine = DeepSpeedEngine(DeepSpeedConfig(**case.config), case.spec(model))
             before = weights(engine)
-            try:
-                engine.train_step(make_batch(LENGTHS), NotFinite(gradient_only))
-                messages.append("accepted")
-            except RunError as error:
-                same = all(torch.equal(before[name], tensor) for name, tensor in weights(engine).items())
-                messages.append(f"{error}; weights {'kept' if same else 'changed'}")
-    return messages
+            metrics = engine.train_step(make_batch(LENGTHS), NotFinite(gradient_only))
+            kept = _same(weights(engine), before)
+            one_more(engine)
+            name = f"{stage} {'offload' if offload else ''} {'gradient' if gradient_only else 'loss'}"
+            seen[name] = [metrics == {"policy/skipped": 1.0}, kept, _same(weights(engine), weights(untroubled))]
+    return seen
+
+
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], tensor) for name, tensor in other.items())
 
 
 def resumed_from_torch(model: str, checkpoint: str) -> list[float]:

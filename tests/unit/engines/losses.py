@@ -64,8 +64,8 @@ class NotFinite:
         return float(len(batch))
 
     def __call__(self, output: PolicyOutput, batch: TokenBatch) -> LossSum:
-        zero = (output.logprobs * 0).sum()
-        return LossSum(total=zero.sqrt() if self.gradient_only else zero + torch.nan, sums={})
+        total = output.logprobs.sum()
+        return LossSum(total=(total * 0).sqrt() if self.gradient_only else total + torch.nan, sums={})
 
 
 def experience(batch: TokenBatch, old_logprobs: torch.Tensor, seed: int = 0) -> ValuedExperience:

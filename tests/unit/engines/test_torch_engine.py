@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from rlhf.config import ModelConfig, OptimizerConfig, RoleSpec
@@ -19,13 +20,14 @@ from tests.unit.engines.losses import ClippedSurrogate, Likelihood, NotFinite, S
 LENGTHS = [9, 3, 12, 4, 7, 5, 11]
 
 
-def engine(path, role="policy", optimizer=None, num_steps=10, config=None, **model):
+def engine(path, role="policy", optimizer=None, num_steps=10, config=None, folder=None, **model):
     spec = RoleSpec(
         role=role,
         model=ModelConfig(path=path, **model),
         # eps: a gradient that is only rounding must not become a step of its sign
         optimizer=optimizer or OptimizerConfig(lr=1e-2, eps=1e-3, max_grad_norm=0.5),
         num_steps=num_steps,
+        folder=folder,
     )
     return TorchEngine(config or TorchConfig(), spec)
 
@@ -132,12 +134,26 @@ def test_an_export_loads_in_transformers_and_weights_name_the_head(model_path, t
 def test_a_step_that_is_not_finite_is_not_taken(model_path, gradient_only):
     policy = engine(model_path("llama"))
     before = weights(policy)
-    what = "gradient norm is (nan|inf)" if gradient_only else "loss is nan"
-    with pytest.raises(RunError, match=f"the policy's {what} in optimizer step 1.*step was not taken"):
-        policy.train_step(make_batch(LENGTHS), NotFinite(gradient_only))
+    assert policy.train_step(make_batch(LENGTHS), NotFinite(gradient_only)) == {"policy/skipped": 1.0}
     assert_same(weights(policy), before, atol=0, rtol=0)
     assert policy.steps == 0
+    untroubled = engine(model_path("llama"))
+    for trained in (policy, untroubled):
+        assert trained.train_step(make_batch(LENGTHS), Likelihood())["policy/skipped"] == 0
+    assert_same(weights(policy), weights(untroubled), atol=0, rtol=0)
+
+
+def test_too_many_skipped_steps_in_a_row_end_the_run_and_their_batches_are_kept(model_path, tmp_path):
+    optimizer = OptimizerConfig(max_skipped=1)
+    policy = engine(model_path("llama"), optimizer=optimizer, folder=str(tmp_path))
+    policy.train_step(make_batch(LENGTHS), NotFinite(False))
     policy.train_step(make_batch(LENGTHS), Likelihood())
+    policy.train_step(make_batch(LENGTHS), NotFinite(False))  # the second in all, the first in a row
+    with pytest.raises(RunError, match=r"the policy's loss is nan in optimizer step 2, 2 times in a row.*not_finite"):
+        policy.train_step(make_batch(LENGTHS), NotFinite(False))
+    names = sorted(path.name for path in (tmp_path / "not_finite").iterdir())
+    assert names == [f"policy-step-{name}.safetensors" for name in ("1-1", "2-1", "2-2")]
+    assert torch.equal(load_file(tmp_path / "not_finite" / names[0])["tokens"], make_batch(LENGTHS).tokens)
 
 
 def test_a_batch_without_targets_is_refused(model_path):
