@@ -149,6 +149,8 @@ class Recipe(PartConfig):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")
     description: str = ""
+    paper: str = ""
+    """What the method is from: authors, year, arXiv id."""
     seed: int = Field(default=0, ge=0)
     plugins: PluginSettings = PluginSettings()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -174,7 +176,7 @@ class Recipe(PartConfig):
     @property
     def digest(self) -> str:
         """A hash of everything that decides the result, for `summary.json`."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"name", "description"}), sort_keys=True)
+        text = json.dumps(self.model_dump(mode="json", exclude={"name", "description", "paper"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def as_yaml(self) -> str:

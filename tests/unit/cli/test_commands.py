@@ -243,6 +243,7 @@ def test_algorithms_say_what_they_need(tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert run_command(["algorithms", "--plugin", str(tmp_path / "late.py")]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["sft"].split()[1:] == ["demonstrations", "policy", "algorithms"]
+    paper = "Ouyang et al. 2022, arXiv:2203.02155".split()
+    assert lines["sft"].split()[1:] == ["sft", "demonstrations", "policy", "algorithms", *paper]
     assert "policy, reference, value, rollout" in lines["ppo"]
     assert "late.steps: required" in lines["late"]
