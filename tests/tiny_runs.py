@@ -50,6 +50,13 @@ PPO: Recipe = {
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }
+RAFT: Recipe = {
+    "algorithm": {"type": "raft", "steps": 2, "prompts_per_step": 8, "samples_per_prompt": 4, "minibatch_size": 4},
+    "model": "stage:sft",
+    "reward": "pocket_gold",
+    "optimizer": {"lr": 1e-3},
+    "rollout": {"max_tokens": 8},
+}
 
 
 def pipeline(runtime: str = "inline", **changes: Any) -> Recipe:

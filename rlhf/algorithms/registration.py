@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlhf.algorithms.ppo import PPO, PPOConfig
+from rlhf.algorithms.raft import RAFT, RAFTConfig
 from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
 from rlhf.algorithms.supervised import SFT, Pretrain, SupervisedConfig
 from rlhf.hookspecs import hookimpl
@@ -16,3 +17,4 @@ def register_algorithms(register: Register) -> None:
     register("sft", SFT, config=SupervisedConfig)
     register("reward_model", RewardModel, config=RewardModelConfig)
     register("ppo", PPO, config=PPOConfig)
+    register("raft", RAFT, config=RAFTConfig)

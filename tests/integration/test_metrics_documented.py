@@ -10,14 +10,15 @@ import pytest
 
 import rlhf
 from rlhf.types import Axis
-from tests.tiny_runs import pipeline
+from tests.tiny_runs import RAFT, SFT, pipeline
 
 # Together these log every figure there is; an algorithm with figures of its own adds a recipe here.
 RECIPES = {
     "classic": pipeline(
         stages__ppo__monitor=["pocket_helpful", "pocket_honest", "pocket_harmless"],
         stages__ppo__reward=[{"type": "reward_model"}, {"type": "pocket_gold"}],
-    )
+    ),
+    "raft": pipeline(stages={"sft": SFT, "raft": RAFT}),
 }
 _NO_METRIC = {"step", "time", "stage", "nonfinite"}
 
