@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from tokenizers import Tokenizer
+
 from rlhf.data.chat import Rendered, special_tokens
 from rlhf.data.spans import Span
 from rlhf.errors import DataError
@@ -34,6 +36,10 @@ class TextTokenizer:
         if not tokenizer.is_fast:
             raise DataError("the tokenizer has no fast version, which tells where each token stands in the text.")
         self._tokenizer = tokenizer
+        # A copy of our own, without truncation or padding: transformers' call around it costs ten times the work.
+        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self._backend.no_truncation()
+        self._backend.no_padding()
         names = sorted(special_tokens(tokenizer), key=lambda name: (-len(name), name))
         self._special = re.compile("|".join(map(re.escape, names))) if names else None
 
@@ -86,15 +92,9 @@ class TextTokenizer:
     def _raw(self, text: str, split_special_tokens: bool = False) -> Tokens:
         if not text:
             return Tokens((), ())
-        encoded = self._tokenizer(
-            text,
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            split_special_tokens=split_special_tokens,
-            verbose=False,
-        )
-        spans = tuple(Span(start, end) for start, end in encoded["offset_mapping"])
-        return Tokens(tuple(encoded["input_ids"]), spans)
+        self._backend.encode_special_tokens = split_special_tokens
+        encoded = self._backend.encode(text, add_special_tokens=False)
+        return Tokens(tuple(encoded.ids), tuple(Span(start, end) for start, end in encoded.offsets))
 
 
 def token_id(tokenizer: PreTrainedTokenizerBase, token: str) -> int:
