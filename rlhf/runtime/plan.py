@@ -64,10 +64,9 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
     dataset = build_dataset(config, plugins)
     rows = dataset.sizes.get(algorithm.consumes, 0)
     if rows == 0:
-        kinds = ", ".join(kind for kind, size in dataset.sizes.items() if size) or "no rows at all"
         raise DataError(
             f"stage {name!r}: {config.algorithm.type} needs {algorithm.consumes}, but its data "
-            f"({config.data.type}) has {kinds}"
+            f"({config.data.type}) has {_kinds_and_takers(dataset, plugins)}"
         )
     num_steps = algorithm.num_steps(rows)
     folder = stage_folder(recipe, name, run_folder)
@@ -85,6 +84,18 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
         specs=specs,
         engine=config.engine,
         samples="rollout" in algorithm.needs,
+    )
+
+
+def _kinds_and_takers(dataset: Dataset, plugins: Plugins) -> str:
+    """The kinds of rows there are, each with the methods that would take it."""
+    consumers: dict[str, list[str]] = {}
+    for name in plugins.registry.names("algorithm"):
+        consumed = getattr(plugins.registry.get("algorithm", name).factory, "consumes", None)
+        consumers.setdefault(str(consumed), []).append(name)
+    kinds = [kind for kind, size in dataset.sizes.items() if size]
+    return (
+        "; ".join(f"{kind} (for {', '.join(consumers.get(kind, ['no method']))})" for kind in kinds) or "no rows at all"
     )
 
 

@@ -119,7 +119,8 @@ def test_a_derived_seed_is_the_same_everywhere_and_fits_63_bits() -> None:
 def test_data_of_another_kind_is_refused_by_name(plugins: Plugins) -> None:
     recipe = single(SFT, data={"type": "rows", "rows": [{"prompt": "p", "chosen": "a", "rejected": "b"}]})
     recipe["algorithm"] = {"type": "pretrain"}
-    with pytest.raises(DataError, match=r"stage 'pretrain': pretrain needs texts, but its data .rows. has .*rankings"):
+    said = r"stage 'pretrain': pretrain needs texts, but its data .rows. has .*rankings \(for .*reward_model.*\)"
+    with pytest.raises(DataError, match=said):
         plan(plugins, recipe, "pretrain")
 
 
