@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := all,dev
+EXTRAS := all,dev,peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -19,7 +19,7 @@ quickstart: $(READY) ## align a small model on this machine and write runs/quick
 	@$(BIN)/rlhf quickstart
 
 test: $(READY) ## run every test
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 --dist loadgroup
 
 lint: $(READY) ## check style, types and who imports whom
 	@$(BIN)/ruff check .

@@ -115,6 +115,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, reason in missing.items():
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+
+
+def _group_of(item: pytest.Item) -> str:
+    """What `-n 2` runs one after the other: a file, whose fixtures are shared; and all that starts processes."""
+    starts_processes = any(item.get_closest_marker(name) for name in ("ray", "deepspeed", "vllm"))
+    return "processes" if starts_processes else str(item.path)
 
 
 def _has_gpu() -> bool:
