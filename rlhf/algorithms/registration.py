@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
 from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
-from rlhf.algorithms.supervised import SFT, Pretrain, SupervisedConfig
+from rlhf.algorithms.supervised import SFT, Pretrain, SFTConfig, SupervisedConfig
 from rlhf.hookspecs import hookimpl
 from rlhf.registry import Register
 
@@ -14,7 +14,7 @@ from rlhf.registry import Register
 def register_algorithms(register: Register) -> None:
     """Add the methods."""
     register("pretrain", Pretrain, config=SupervisedConfig)
-    register("sft", SFT, config=SupervisedConfig)
+    register("sft", SFT, config=SFTConfig)
     register("reward_model", RewardModel, config=RewardModelConfig)
     register("ppo", PPO, config=PPOConfig)
     register("raft", RAFT, config=RAFTConfig)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from rlhf.algorithms.passes import PassesConfig
@@ -21,10 +22,21 @@ class SupervisedConfig(PassesConfig):
     """Options of `pretrain` and `sft`."""
 
 
+class SFTConfig(SupervisedConfig):
+    """Options of `sft`."""
+
+    neftune_alpha: float = Field(default=0.0, ge=0)
+    """Size of the noise on the embeddings of a row in training, against repeating demonstrations word by word (NEFTune,
+    arXiv:2310.05914); 5 is usual, 0 is none.
+    """
+
+
 @dataclass(frozen=True)
 class NextTokenLoss:
     """Cross entropy of the masked tokens: -sum_t w_t log p(x_t | x_<t), over the sum of the weights w."""
 
+    embedding_noise: float = 0.0
+    """NEFTune's alpha, which the engine reads: it adds the noise in training and nowhere else."""
     entropy_grad: ClassVar[bool] = False
 
     def count(self, batch: TokenBatch) -> float:
@@ -93,6 +105,10 @@ class SFT(_Supervised):
     """Supervised fine-tuning on demonstrations (Ouyang et al. 2022, arXiv:2203.02155, section 3.5)."""
 
     consumes = "demonstrations"
+
+    def __init__(self, config: SFTConfig) -> None:
+        super().__init__(config)
+        self.loss = NextTokenLoss(embedding_noise=config.neftune_alpha)
 
     def batches(self, run: Run) -> Iterator[tuple[int, TokenBatch]]:
         return run.demonstrations(self.config.batch_size)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from rlhf.config import RoleSpec
+from rlhf.engines.embedding_noise import noised_embeddings
 from rlhf.engines.lora import adapters_off, train_dropout
 from rlhf.engines.microbatches import micro_batches, restore, to_device, write_batch
 from rlhf.engines.models import Output, RoleModel, read
@@ -125,7 +127,8 @@ class MicroBatchedEngine(ABC):
         pieces = [piece for _, piece in micro_batches(batch, self.config.micro_batch_size)]
         sums: dict[str, Tensor] = {}
         for index, piece in enumerate(map(self._here, pieces)):
-            output = self._read(piece, entropy_grad=getattr(loss_fn, "entropy_grad", True))
+            with self._noise(piece, loss_fn):
+                output = self._read(piece, entropy_grad=getattr(loss_fn, "entropy_grad", True))
             loss = loss_fn(output, piece)
             self._backward(loss.total / count, last=index + 1 == len(pieces))
             _add(sums, loss)
@@ -162,6 +165,17 @@ class MicroBatchedEngine(ABC):
     def _read(self, piece: Batch, *, entropy_grad: bool) -> Output:
         packing = self.config.packing
         return read(self._callable, self.spec.role, piece.inputs, packing=packing, entropy_grad=entropy_grad)
+
+    def _noise(self, piece: Batch, loss_fn: Loss[Any]) -> AbstractContextManager[None]:
+        """What a loss with `embedding_noise` asks for; only ever in training."""
+        return noised_embeddings(
+            self.model.network.get_input_embeddings(),
+            piece.inputs,
+            alpha=getattr(loss_fn, "embedding_noise", 0.0),
+            packing=self.config.packing,
+            seed=self.spec.seed,
+            step=self.steps,
+        )
 
     def _training_mode(self) -> None:
         """Dropout is off everywhere but in adapters; checkpointing of activations only works in training mode."""

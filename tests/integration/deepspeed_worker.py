@@ -73,7 +73,7 @@ def steps(engine: Any) -> list[dict[str, float]]:
         return [engine.train_step(pairs, RankingLoss()) for _ in range(3)]
     experiences = experience(batch, engine.forward(batch).logprobs)
     return [
-        engine.train_step(batch, Likelihood()),
+        engine.train_step(batch, Likelihood(embedding_noise=5.0)),
         engine.train_step(experiences, ClippedSurrogate()),
         engine.train_step(batch[:1], Likelihood()),
     ]

@@ -13,6 +13,7 @@ from rlhf.types import LossSum, PolicyOutput, PreferenceBatch, RewardOutput, Tok
 class Likelihood:
     """SFT: the mean over response tokens of -log p."""
 
+    embedding_noise: float = 0.0
     entropy_grad = False
 
     def count(self, batch: TokenBatch) -> float:
