@@ -1,19 +1,20 @@
-"""Reward model from rankings: Bradley-Terry over pairs, or over all pairs of K ranked completions.
+"""Reward model from rankings: Bradley-Terry over all pairs of K ranked completions, or Plackett-Luce over the list.
 
 Ouyang et al. 2022 (arXiv:2203.02155), equation 1: -1/C(K,2) E[log sigmoid(r(x, y_w) - r(x, y_l))], each completion run
-through the model once however many pairs it is in.
+through the model once however many pairs it is in. The listwise form is of Plackett 1975; both agree for K = 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from rlhf.algorithms.passes import PassesConfig
+from rlhf.functional.plackett_luce import plackett_luce_loss
 from rlhf.functional.preference_loss import centring_loss, ranking_accuracy, ranking_loss
 from rlhf.protocols import Algorithm, Run
 from rlhf.types import LossSum, PreferenceBatch, RewardOutput
@@ -22,6 +23,10 @@ from rlhf.types import LossSum, PreferenceBatch, RewardOutput
 class RewardModelConfig(PassesConfig):
     """Options of `reward_model`. More than one pass over the data tends to overfit (InstructGPT, appendix C.2)."""
 
+    loss: Literal["pairs", "plackett_luce"] = "pairs"
+    """Of rankings of more than two: the mean over all `pairs`, or over the choices of best, next best, and so on."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    """Share of the labels taken to be wrong, which keeps gaps between scores finite (arXiv:2401.06080)."""
     centring: float = Field(default=0.0, ge=0)
     """Weight of the squared sum of a pair's scores, which keeps scores around zero (arXiv:2312.09244)."""
 
@@ -31,6 +36,8 @@ class RankingLoss:
     """Negative log-likelihood of the rankings, plus centring; divided by the number of prompts."""
 
     centring: float = 0.0
+    kind: Literal["pairs", "plackett_luce"] = "pairs"
+    label_smoothing: float = 0.0
     entropy_grad: ClassVar[bool] = False
 
     def count(self, batch: PreferenceBatch) -> float:
@@ -40,7 +47,8 @@ class RankingLoss:
     def __call__(self, output: RewardOutput, batch: PreferenceBatch) -> LossSum:
         present_BK = batch.present_BK
         scores_BK = output.scores_B.view(present_BK.shape)
-        loss_B = ranking_loss(scores_BK, present_BK, batch.margin_B).mean_B
+        loss = ranking_loss if self.kind == "pairs" else plackett_luce_loss
+        loss_B = loss(scores_BK, present_BK, batch.margin_B, self.label_smoothing).mean_B
         if self.centring:
             loss_B = loss_B + self.centring * centring_loss(scores_BK, present_BK).mean_B
         detached_BK = scores_BK.detach()
@@ -68,7 +76,7 @@ class RewardModel(Algorithm):
 
     def __init__(self, config: RewardModelConfig) -> None:
         self.config = config
-        self.loss = RankingLoss(config.centring)
+        self.loss = RankingLoss(config.centring, config.loss, config.label_smoothing)
 
     def num_steps(self, rows_per_epoch: int) -> int:
         return self.config.num_steps(rows_per_epoch)

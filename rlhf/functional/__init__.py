@@ -20,6 +20,7 @@ count the sum is divided, once.
     policy_loss        PPO's clipped surrogate, the plain policy gradient
     value_loss         clipped value regression, explained variance
     preference_loss    Bradley-Terry for pairs and K-way rankings, centring, DPO
+    plackett_luce      the listwise loss of K-way rankings
     selection          the best of n, rejection sampling, and their KL
     aggregation        token, sequence and prompt means as weights and a count
 """

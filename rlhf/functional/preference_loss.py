@@ -28,16 +28,23 @@ def bradley_terry_loss(chosen_B: Tensor, rejected_B: Tensor, margin_B: Tensor | 
     return -logsigmoid(gap_B if margin_B is None else gap_B - margin_B)
 
 
-def ranking_loss(scores_BK: Tensor, present_BK: Tensor, margin_B: Tensor | None = None) -> PairMean:
+def ranking_loss(
+    scores_BK: Tensor, present_BK: Tensor, margin_B: Tensor | None = None, label_smoothing: float = 0.0
+) -> PairMean:
     """`mean over i < j of -log sigmoid(s_i - s_j - (j - i) * margin)`: all K(K-1)/2 pairs; K = 2 is Bradley-Terry.
 
-    `margin_B` is by how much each completion is better than the next one down.
+    `margin_B` is by how much each completion is better than the next one down. With smoothing the loss is the cross
+    entropy to labels that are right with probability `1 - e`: `-(1 - e) log sigmoid(g) - e log sigmoid(-g)` of each gap
+    g, as in conservative DPO (Mitchell 2023, "A note on DPO with noisy preferences").
     """
     better_P, worse_P = _pairs(scores_BK)
     gaps_BP = _present(scores_BK, present_BK)[:, better_P] - _present(scores_BK, present_BK)[:, worse_P]
     if margin_B is not None:
         gaps_BP = gaps_BP - margin_B.unsqueeze(1) * (worse_P - better_P)
-    return _pair_mean(-logsigmoid(gaps_BP), present_BK)
+    losses_BP = -logsigmoid(gaps_BP)
+    if label_smoothing:
+        losses_BP = (1 - label_smoothing) * losses_BP - label_smoothing * logsigmoid(-gaps_BP)
+    return _pair_mean(losses_BP, present_BK)
 
 
 def centring_loss(scores_BK: Tensor, present_BK: Tensor) -> PairMean:

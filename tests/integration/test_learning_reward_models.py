@@ -1,0 +1,95 @@
+"""Reward models of every form learn in seconds what their rows say, and nothing from rows that say nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import rlhf
+from rlhf.runtime.result import RunResult
+from tests.tiny_runs import MODEL, Recipe, single
+
+DATA: Recipe = {
+    "type": "pocket",
+    "num_prompts": 120,
+    "num_demonstrations": 4000,
+    "num_rankings": 4000,
+    "num_held_out": 150,
+    "num_candidates": 3,
+    "label_noise": 0.0,
+    "mistake_share": 0.3,
+}
+COIN_FLIPS = '''
+"""The embedded world's rankings in random order; those held out are true."""
+import random
+from dataclasses import replace
+
+from rlhf import hookimpl
+from rlhf.pocket.dataset import PocketConfig, PocketDataset
+
+
+class CoinFlips(PocketDataset):
+    def rankings(self, seed, start=0):
+        rng = random.Random(start)
+        for ranking in super().rankings(seed, start):
+            yield replace(ranking, completions=tuple(rng.sample(ranking.completions, len(ranking.completions))))
+
+
+@hookimpl
+def register_datasets(register):
+    register("coin_flips", CoinFlips, config=PocketConfig)
+'''
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """A language model that has seen answers, good ones and bad."""
+    sft = {
+        "algorithm": {"type": "sft", "steps": 120, "batch_size": 32},
+        "model": {"new": {**MODEL, "hidden_size": 64}},
+        "optimizer": {"lr": 1e-2},
+    }
+    return rlhf.train(single(sft, data=DATA), out=tmp_path_factory.mktemp("base") / "run")
+
+
+def reward_model(base: RunResult, **algorithm: object) -> Recipe:
+    return single(
+        {
+            "algorithm": {"type": "reward_model", "steps": 120, "batch_size": 32, **algorithm},
+            "model": str(base.model),
+            "optimizer": {"lr": 3e-3},
+        },
+        data=DATA,
+        held_out_rows=150,
+    )
+
+
+def held_out(run: RunResult, label: str, name: str) -> dict[str, float]:
+    figures: dict[str, float] = run.summary["stages"][-1]["held_out"][label][name]
+    return figures
+
+
+# --- forms of the loss -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"loss": "plackett_luce"}, {"loss": "plackett_luce", "label_smoothing": 0.1}, {"label_smoothing": 0.1}],
+    ids=["listwise", "listwise-smooth", "pairs-smooth"],
+)
+def test_rankings_of_three_are_learned(base: RunResult, tmp_path: Path, options: Recipe) -> None:
+    run = rlhf.train(reward_model(base, centring=0.01, **options), out=tmp_path / "run")
+    # Two of a ranking's three completions are as bad as each other, and which of them comes first is a coin flip: the
+    # best possible figure is 5/6.
+    assert held_out(run, "before", "accuracy")["high"] < 0.58
+    assert held_out(run, "after", "accuracy")["low"] > 0.58
+
+
+def test_from_rankings_in_random_order_nothing_is_learned(base: RunResult, tmp_path: Path) -> None:
+    plugin = tmp_path / "coin_flips.py"
+    plugin.write_text(COIN_FLIPS)
+    recipe = reward_model(base, loss="plackett_luce")
+    recipe["data"] = {**DATA, "type": "coin_flips"}
+    run = rlhf.train(recipe | {"plugins": {"paths": [str(plugin)]}}, out=tmp_path / "run")
+    assert held_out(run, "after", "accuracy")["low"] < 0.55
