@@ -36,8 +36,9 @@ from typing import Any
 
 import rlhf
 from benchmarks.comparison import as_table, draw, summarised
-from benchmarks.methods import METHODS, Method, best_of_n_kl, graded
+from benchmarks.methods import METHODS, Method, graded
 from rlhf.errors import Interrupted, RunError, UserError
+from rlhf.functional.selection import best_of_n_kl
 from rlhf.plugins import load_plugins
 from rlhf.recipe import Recipe, load_recipe
 from rlhf.tracking.summary import SUMMARY_NAME, read_summary

@@ -4,71 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import rlhf
 from benchmarks import compare
 from benchmarks.comparison import as_table, summarised
-from benchmarks.methods import METHODS, BestOfN, best_of_n_kl
-from rlhf.errors import RunError
-from rlhf.types import Completion, Prompt, Rollout, Sampling
-
-
-class Numbered:
-    """Sample k of prompt p says `p k`, and is k + 1 tokens long."""
-
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        return [[self.completion(prompt, k) for k in range(sampling.num_samples)] for prompt in prompts]
-
-    def completion(self, prompt: Prompt, k: int) -> Completion:
-        return Completion(
-            token_ids=(7,) * (k + 1), logprobs=(0.0,) * (k + 1), text=f"{prompt.id} {k}", finish_reason="stop"
-        )
-
-    def load_weights(self, weights: Iterator[Any], version: int) -> None: ...
-
-    def sleep(self) -> None: ...
-
-    def wake(self) -> None: ...
-
-
-PROMPTS = [Prompt(id="a", text="a"), Prompt(id="b", text="b")]
-SCORES = {"a 0": 0.0, "a 1": 3.0, "a 2": 3.0, "a 3": 1.0, "b 0": -1.0, "b 1": -2.0, "b 2": -0.5, "b 3": -4.0}
-
-
-def by_table(rollouts: Sequence[Rollout]) -> list[float]:
-    return [SCORES[rollout.completion.text] for rollout in rollouts]
-
-
-def test_the_best_sample_of_each_prompt_is_given_and_all_are_paid_for() -> None:
-    engine = BestOfN(Numbered(), by_table, 4)
-    answers = engine.generate(PROMPTS, Sampling(max_tokens=8))
-    assert [[c.text for c in group] for group in answers] == [["a 1"], ["b 2"]]  # of equals the first
-    assert engine.scores == [3.0, -0.5]
-    assert engine.num_tokens == 2 * (1 + 2 + 3 + 4)
-    assert engine.num_answers == 2
-
-
-def test_the_best_of_one_is_the_first_sample() -> None:
-    answers = BestOfN(Numbered(), by_table, 1).generate(PROMPTS, Sampling(max_tokens=8))
-    assert [[c.text for c in group] for group in answers] == [["a 0"], ["b 0"]]
-
-
-def test_best_of_n_refuses_to_give_several_answers() -> None:
-    with pytest.raises(RunError, match="one answer a prompt, and 2"):
-        BestOfN(Numbered(), by_table, 4).generate(PROMPTS, Sampling(max_tokens=8, num_samples=2))
-
-
-@pytest.mark.parametrize("n", [1, 2, 4, 16])
-def test_kl_of_best_of_n_is_that_of_the_greatest_of_n_uniform_draws(n: int) -> None:
-    u = (np.arange(200_000) + 0.5) / 200_000
-    density = n * u ** (n - 1)  # of the greatest; that of one draw is 1
-    assert best_of_n_kl(n) == pytest.approx(float(np.mean(density * np.log(density))), abs=1e-4)
+from benchmarks.methods import METHODS
 
 
 def rows_of(means: dict[str, list[float]]) -> list[dict[str, Any]]:
