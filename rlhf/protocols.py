@@ -221,6 +221,10 @@ class Run(Protocol):
         """Hand the policy's weights to the rollout engine under the next version."""
         ...
 
+    def note(self, text: str) -> None:
+        """Say something worth a line to whoever watches the run."""
+        ...
+
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log, call hooks, checkpoint when due. Ends the step; raises `Interrupted` when asked to stop."""
         ...

@@ -57,6 +57,20 @@ RAFT: Recipe = {
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }
+GRPO: Recipe = {
+    "algorithm": {
+        "type": "grpo",
+        "steps": 3,
+        "prompts_per_step": 6,
+        "samples_per_prompt": 4,
+        "minibatch_size": 12,
+        "dual_clip": 3.0,
+    },
+    "model": "stage:sft",
+    "reward_model": "stage:reward",
+    "optimizer": {"lr": 1e-3},
+    "rollout": {"max_tokens": 8},
+}
 
 
 def pipeline(runtime: str = "inline", **changes: Any) -> Recipe:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf.algorithms.grpo import GRPO, GRPOConfig
 from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
 from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
@@ -17,4 +18,5 @@ def register_algorithms(register: Register) -> None:
     register("sft", SFT, config=SFTConfig)
     register("reward_model", RewardModel, config=RewardModelConfig)
     register("ppo", PPO, config=PPOConfig)
+    register("grpo", GRPO, config=GRPOConfig)
     register("raft", RAFT, config=RAFTConfig)

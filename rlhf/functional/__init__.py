@@ -17,7 +17,9 @@ count the sum is divided, once.
     kl                 k1, k2, k3 estimators; the adaptive coefficient
     advantages         KL-shaped token rewards, GAE, discounted returns
     group_advantages   RLOO, GRPO, MaxRL: baselines from other samples of the same prompt
-    policy_loss        PPO's clipped surrogate, the plain policy gradient
+    length_penalty     a price on answers near the longest allowed length
+    policy_loss        the clipped surrogate (PPO, GRPO, GSPO), CISPO, the plain policy gradient
+    correction         importance weights where another engine sampled
     value_loss         clipped value regression, explained variance
     preference_loss    Bradley-Terry for pairs and K-way rankings, centring, DPO
     plackett_luce      the listwise loss of K-way rankings

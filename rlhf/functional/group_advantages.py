@@ -52,6 +52,19 @@ def maxrl_advantages(scores_B: Tensor, group_B: Tensor) -> Tensor:
     return (scores_B - mean) / (mean + GROUP_EPS)
 
 
+def varied_groups(scores_B: Tensor, group_B: Tensor, tolerance: float = 1e-6) -> Tensor:
+    """Bool `[B]`: does the row's group have scores that differ by more than `tolerance`?
+
+    The others say nothing of which sample is better (DAPO, arXiv:2503.14476, section 3.2). A judge's equal scores may
+    differ in their last digit, hence the tolerance.
+    """
+    names, index_B = torch.unique(group_B, return_inverse=True)
+    empty_G = scores_B.new_zeros(len(names))
+    highest_G = empty_G.scatter_reduce(0, index_B, scores_B, "amax", include_self=False)
+    lowest_G = empty_G.scatter_reduce(0, index_B, scores_B, "amin", include_self=False)
+    return (highest_G - lowest_G > tolerance)[index_B]
+
+
 def _group_sum(x_B: Tensor, group_B: Tensor) -> Tensor:
     """Each row's group total, `[B]`."""
     names, index_B = torch.unique(group_B, return_inverse=True)

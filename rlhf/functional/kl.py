@@ -7,7 +7,11 @@ With `x = log pi(a|s) - log pi_ref(a|s)` on tokens sampled from pi, KL(pi || pi_
     k3 = e^-x - 1 + x unbiased, never negative
 
 estimates it (Schulman 2020, "Approximating KL Divergence", http://joschu.net/blog/kl-approx.html). The value is not the
-gradient: put k1 into the reward, k2 or k3 into a loss.
+gradient. In a loss, over tokens drawn from pi,
+
+    k1   has the gradient 0 in expectation: it belongs into the reward, where it gives the gradient of KL(pi || pi_ref)
+    k2   has the gradient of KL(pi || pi_ref)
+    k3   has the gradient of KL(pi_ref || pi), the other direction: -E_ref[grad log pi]
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
-"""Losses of a policy, per token: PPO's clipped surrogate and the plain policy gradient."""
+"""Losses of a policy, per token: the clipped surrogate of PPO, GRPO and GSPO, CISPO, and the plain policy gradient."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rlhf.functional.kl import k3, log_ratio
+from rlhf.functional.kl import MAX_LOG_RATIO, k3, log_ratio
+
+RatioLevel = Literal["token", "sequence_mean", "sequence_product"]
 
 
 class PolicyLoss(NamedTuple):
@@ -17,13 +19,29 @@ class PolicyLoss(NamedTuple):
     ratio: Tensor
     """pi / pi_old; 1 outside the mask."""
     clipped_low: Tensor
-    """bool: pushed down far enough already (A < 0, ratio below 1 - clip_low): no gradient."""
+    """bool: pushed down far enough already (A < 0, ratio below 1 - clip_low): no gradient. CISPO: weight raised."""
     clipped_high: Tensor
-    """bool: pushed up far enough already (A > 0, ratio above 1 + clip_high): no gradient."""
+    """bool: pushed up far enough already (A > 0, ratio above 1 + clip_high): no gradient. CISPO: weight cut."""
     dual_clipped: Tensor
     """bool: A < 0 and the ratio is beyond `dual_clip`: no gradient."""
     approx_kl: Tensor
     """k3 estimate of KL(pi_old || pi), the drift since the samples were drawn."""
+
+
+def policy_log_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, level: RatioLevel) -> Tensor:
+    """Logarithm of each token's ratio, `[B, T]`, cut to +-20, zero outside the mask.
+
+    `token`: its own `x_t = log pi - log pi_old`. `sequence_mean`: the mean of x over the row, for all its tokens (GSPO,
+    Zheng et al. 2025, arXiv:2507.18071, equation 7). `sequence_product`: the sum of x over the row, the ratio of whole
+    completions, which takes a completion for one action (RLOO, Ahmadian et al. 2024, arXiv:2402.14740).
+    """
+    x = log_ratio(logprobs, old_logprobs, mask)
+    if level == "token":
+        return x
+    of_row_B1 = x.sum(1, keepdim=True)
+    if level == "sequence_mean":
+        of_row_B1 = of_row_B1 / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(mask, of_row_B1, 0).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
 def clipped_policy_loss(
@@ -34,15 +52,17 @@ def clipped_policy_loss(
     clip_low: float,
     clip_high: float,
     dual_clip: float | None = None,
+    level: RatioLevel = "token",
 ) -> PolicyLoss:
     """`L_t = max(-A w, -A clip(w, 1 - clip_low, 1 + clip_high))`, with `w = pi/pi_old`; all inputs `[B, T]`.
 
     Schulman et al. 2017 (PPO, arXiv:1707.06347), equation 7, negated; unequal bounds: DAPO (arXiv:2503.14476).
     `dual_clip` c > 1 bounds the loss of a bad token that became likely, `L_t <= -A c` for A < 0 (Ye et al. 2020,
-    arXiv:1912.09729, equation 5). Log-ratios are cut to +-20 before the exponential.
+    arXiv:1912.09729, equation 5). Log-ratios are cut to +-20 before the exponential. With a ratio of whole rows every
+    token of a row has the row's loss, so that `sequence_mean` weights give the mean over rows.
     """
     advantages = torch.where(mask, advantages, 0)
-    ratio = log_ratio(logprobs, old_logprobs, mask).exp()
+    ratio = policy_log_ratio(logprobs, old_logprobs, mask, level).exp()
     losses = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(1 - clip_low, 1 + clip_high))
     negative = advantages < 0
     dual_clipped = torch.zeros_like(mask)
@@ -55,6 +75,30 @@ def clipped_policy_loss(
         clipped_low=negative & (ratio < 1 - clip_low),
         clipped_high=(advantages > 0) & (ratio > 1 + clip_high),
         dual_clipped=dual_clipped,
+        approx_kl=k3(old_logprobs, logprobs, mask).detach(),
+    )
+
+
+def cispo_loss(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    clip_low: float,
+    clip_high: float,
+    level: RatioLevel = "token",
+) -> PolicyLoss:
+    """`L_t = -sg(clip(w, 1 - clip_low, 1 + clip_high)) A log pi`: the weight is cut, and no token loses its gradient.
+
+    MiniMax-M1 (arXiv:2506.13585), equations 4 and 5. `clip_low=1` leaves small weights alone, as the paper does.
+    """
+    ratio = policy_log_ratio(logprobs, old_logprobs, mask, level).exp().detach()
+    return PolicyLoss(
+        losses=policy_gradient_loss(logprobs, advantages * ratio.clamp(1 - clip_low, 1 + clip_high), mask),
+        ratio=ratio,
+        clipped_low=mask & (ratio < 1 - clip_low),
+        clipped_high=mask & (ratio > 1 + clip_high),
+        dual_clipped=torch.zeros_like(mask),
         approx_kl=k3(old_logprobs, logprobs, mask).detach(),
     )
 

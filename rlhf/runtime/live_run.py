@@ -167,7 +167,7 @@ class LiveRun:
     def _steps(self) -> Iterator[int]:
         while self._step < self.plan.num_steps and not self._ending:
             self._step += 1
-            self._step_started, self._seconds, self._samplings = time.monotonic(), {}, 0
+            self._step_started, self._seconds, self._samplings, self._failed = time.monotonic(), {}, 0, []
             yield self._step
 
     def _counted(self, batch: Any) -> Any:
@@ -194,9 +194,10 @@ class LiveRun:
         """The rollouts with rewards, without those whose reward failed."""
         with self._timed("score"):
             scored = self._rubric.score(rollouts)
-        self._failed = [rollout for rollout in scored if rollout.error is not None]
-        if len(self._failed) == len(scored):
-            raise RewardError(f"the reward failed on every completion of step {self._step}: {self._failed[0].error}")
+        failed = [rollout for rollout in scored if rollout.error is not None]
+        if len(failed) == len(scored):
+            raise RewardError(f"the reward failed on every completion of step {self._step}: {failed[0].error}")
+        self._failed += failed
         return [rollout for rollout in scored if rollout.error is None]
 
     def collate(self, rollouts: Sequence[Rollout]) -> ScoredBatch:
@@ -228,6 +229,11 @@ class LiveRun:
             self.rollout.load_weights(self.policy.weights(), self._version)
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Say it once, however many ranks run the algorithm."""
+        if self.ranks.rank == 0:
+            self.journal.note(text)
 
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log the step, save when due, and leave when asked to."""

@@ -10,7 +10,7 @@ import pytest
 
 import rlhf
 from rlhf.types import Axis
-from tests.tiny_runs import RAFT, SFT, pipeline
+from tests.tiny_runs import GRPO, RAFT, REWARD, SFT, pipeline
 
 # Together these log every figure there is; an algorithm with figures of its own adds a recipe here.
 RECIPES = {
@@ -19,6 +19,9 @@ RECIPES = {
         stages__ppo__reward=[{"type": "reward_model"}, {"type": "pocket_gold"}],
     ),
     "raft": pipeline(stages={"sft": SFT, "raft": RAFT}),
+    "groups": pipeline(
+        stages={"sft": SFT, "reward": REWARD, "grpo": GRPO}, stages__grpo__algorithm__correction="token"
+    ),
 }
 _NO_METRIC = {"step", "time", "stage", "nonfinite"}
 

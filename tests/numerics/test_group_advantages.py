@@ -14,6 +14,7 @@ from rlhf.functional.group_advantages import (
     leave_one_out_baseline,
     maxrl_advantages,
     rloo_advantages,
+    varied_groups,
 )
 
 GROUPS = torch.tensor([7, 3, 7, 7, 3, 11, -2, -2, 7])
@@ -85,3 +86,32 @@ def test_rows_that_are_not_valid_count_for_nobody() -> None:
     scores, groups = torch.tensor([1.0, float("nan"), 5.0, 2.0]), torch.tensor([0, 0, 0, 1])
     valid = torch.tensor([True, False, True, True])
     assert leave_one_out_baseline(scores, groups, valid).tolist() == [5, 3, 1, 2]
+
+
+# --- groups that say nothing -----------------------------------------------------------------------------------------
+
+
+def test_varied_groups_by_hand() -> None:
+    assert varied_groups(SCORES, GROUPS).tolist() == [True, True, True, True, True, False, False, False, True]
+
+
+def test_varied_groups_by_definition_and_in_any_order() -> None:
+    scores = torch.randint(0, 2, (60,)).double()
+    groups = torch.randint(-4, 20, (60,))
+    found = varied_groups(scores, groups)
+    for i in range(60):
+        group = [scores[j].item() for j in range(60) if groups[j] == groups[i]]
+        assert found[i].item() == (max(group) != min(group))
+    order = torch.randperm(60)
+    assert torch.equal(varied_groups(scores[order], groups[order] * 3), found[order])
+    assert found.any()
+    assert not found.all()
+
+
+def test_a_judges_rounding_is_not_a_difference() -> None:
+    groups = torch.zeros(2, dtype=torch.long)
+    assert not varied_groups(torch.tensor([0.1 + 0.2, 0.3], dtype=torch.float64), groups).any()
+    assert not varied_groups(torch.tensor([-5.0, -5.0 - 1e-6], dtype=torch.float64), groups, tolerance=1.1e-6).any()
+    assert varied_groups(torch.tensor([-5.0, -5.0 - 2e-6], dtype=torch.float64), groups).all()
+    assert varied_groups(torch.tensor([0.0, 0.5]), groups, tolerance=0.4).all()
+    assert not varied_groups(torch.tensor([0.0, 0.5]), groups, tolerance=0.5).any()

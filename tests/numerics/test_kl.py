@@ -88,6 +88,31 @@ def test_the_gradient_of_k2_is_that_of_the_kl() -> None:
     torch.testing.assert_close(estimated, exact)
 
 
+def expected_gradient(estimator: object, logits: Tensor, q: Tensor) -> Tensor:
+    """Of the estimator as a loss, over tokens drawn from the policy: the weights of the expectation are constants."""
+    logprobs = logits.log_softmax(0)
+    loss = (logprobs.exp().detach() * estimator(logprobs[None], q.log()[None], ones(1, 3))[0]).sum()  # type: ignore[operator]
+    return torch.autograd.grad(loss, logits)[0]
+
+
+def test_in_a_loss_k1_has_no_gradient_and_k3_that_of_the_other_direction() -> None:
+    logits = torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64, requires_grad=True)
+    q = torch.tensor([0.2, 0.5, 0.3]).double()
+    torch.testing.assert_close(expected_gradient(k1, logits, q), torch.zeros(3).double())
+    (reverse,) = torch.autograd.grad((q * (q.log() - logits.log_softmax(0))).sum(), logits)
+    torch.testing.assert_close(expected_gradient(k3, logits, q), reverse)
+
+
+def test_k1_in_the_reward_has_the_gradient_of_the_kl() -> None:
+    logits = torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64, requires_grad=True)
+    q = torch.tensor([0.2, 0.5, 0.3]).double()
+    logprobs = logits.log_softmax(0)
+    penalty = k1(logprobs[None], q.log()[None], ones(1, 3))[0].detach()
+    (estimated,) = torch.autograd.grad((logprobs.exp().detach() * penalty * logprobs).sum(), logits)
+    (exact,) = torch.autograd.grad((logits.softmax(0) * (logits.log_softmax(0) - q.log())).sum(), logits)
+    torch.testing.assert_close(estimated, exact)
+
+
 def test_the_controller_raises_and_lowers_the_coefficient() -> None:
     start = AdaptiveKL(coef=0.5, target=6.0, horizon=1000.0)
     assert update_kl(start, 6.6, 100).coef == pytest.approx(0.5 * (1 + 0.1 * 0.1))

@@ -1,4 +1,4 @@
-"""The clipped surrogate: by hand, by a loop, by relation, by gradient."""
+"""The clipped surrogate and CISPO: by hand, by a loop, by relation, by gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf.functional.policy_loss import clipped_policy_loss, policy_gradient_loss
+from rlhf.functional.policy_loss import cispo_loss, clipped_policy_loss, policy_gradient_loss, policy_log_ratio
 
 NAN = math.nan
 
@@ -152,3 +152,150 @@ def test_a_token_on_a_bound_or_without_advantage_is_not_flagged() -> None:
     far = torch.tensor([[2.0, -2.0]])
     out = clipped_policy_loss(far, at_one, torch.zeros(1, 2), mask, 0.2, 0.2, 3.0)
     assert not (out.clipped_low | out.clipped_high | out.dual_clipped).any()
+
+
+# --- ratios of whole rows --------------------------------------------------------------------------------------------
+
+LEVELS = ("token", "sequence_mean", "sequence_product")
+
+
+def test_ratios_by_hand() -> None:
+    logprobs, old = torch.tensor([[0.1, 0.3, 9.0]]), torch.tensor([[0.0, 0.1, 0.0]])
+    mask = torch.tensor([[True, True, False]])
+    expected = {"token": [0.1, 0.2, 0], "sequence_mean": [0.15, 0.15, 0], "sequence_product": [0.3, 0.3, 0]}
+    for level, values in expected.items():
+        assert policy_log_ratio(logprobs, old, mask, level)[0].tolist() == pytest.approx(values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_ratios_of_rows_by_definition(level: str) -> None:
+    logprobs, old, advantages, mask = experience()
+    out = clipped_policy_loss(logprobs, old, advantages, mask, 0.2, 0.3, 2.0, level)  # type: ignore[arg-type]
+    for b in range(6):
+        xs = [(logprobs[b, t] - old[b, t]).item() for t in range(8) if mask[b, t]]
+        x = sum(xs) / (len(xs) if level == "sequence_mean" else 1) if xs else 0.0
+        w = math.exp(x)
+        for t in range(8):
+            a = advantages[b, t].item()
+            loss = max(-a * w, -a * min(max(w, 0.8), 1.3))
+            loss = min(loss, -a * 2.0) if a < 0 else loss
+            assert out.losses[b, t].item() == pytest.approx(loss if mask[b, t] else 0)
+            assert out.ratio[b, t].item() == pytest.approx(w if mask[b, t] else 1)
+
+
+def test_gspo_is_the_mean_over_rows_of_the_clipped_geometric_mean() -> None:
+    """Equation 5 of the paper, which knows no tokens, and its gradient."""
+    logprobs, old, _, mask = experience()
+    advantages_B = torch.tensor([1.0, 0.5, -1.0, 2.0, -0.3, 0.7], dtype=torch.float64)
+    x = logprobs.clone().requires_grad_()
+    advantages = advantages_B.unsqueeze(1).expand_as(mask)
+    losses = clipped_policy_loss(x, old, advantages, mask, 0.2, 0.3, level="sequence_mean").losses
+    lengths_B = mask.sum(1).clamp(min=1)
+    mine = (torch.where(mask, losses, 0).sum(1) / lengths_B).sum()
+    (gradient,) = torch.autograd.grad(mine, x)
+    y = logprobs.clone().requires_grad_()
+    s_B = (torch.where(mask, y - old, 0).sum(1) / lengths_B).exp()
+    terms_B = torch.minimum(s_B * advantages_B, s_B.clamp(0.8, 1.3) * advantages_B)
+    theirs = -torch.where(mask.any(1), terms_B, 0).sum()
+    torch.testing.assert_close(mine, theirs)
+    torch.testing.assert_close(gradient, torch.autograd.grad(theirs, y)[0])
+
+
+def test_the_three_ratios_agree_on_rows_of_one_token() -> None:
+    logprobs, old, advantages, _ = experience()
+    mask = torch.zeros(6, 8, dtype=torch.bool)
+    mask[:, 3] = True
+    first, *others = (clipped_policy_loss(logprobs, old, advantages, mask, 0.2, 0.3, None, level) for level in LEVELS)  # type: ignore[arg-type]
+    for other in others:
+        for one_tensor, other_tensor in zip(first, other, strict=True):
+            torch.testing.assert_close(one_tensor, other_tensor)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_padding_cannot_leak_into_ratios_of_rows(level: str) -> None:
+    logprobs, old, advantages, mask = experience()
+    dirty = [torch.where(mask, x, NAN) for x in (logprobs, old, advantages)]
+    results = []
+    for tensors in ((logprobs, old, advantages), dirty):
+        x = tensors[0].clone().requires_grad_()
+        outs = [loss(x, *tensors[1:], mask, 0.2, 0.3, level=level) for loss in (clipped_policy_loss, cispo_loss)]  # type: ignore[operator]
+        (outs[0].losses.sum() + outs[1].losses.sum()).backward()
+        results.append([*outs[0], *outs[1], x.grad])
+    for ours, as_dirty in zip(*results, strict=True):
+        assert torch.equal(ours, as_dirty)
+
+
+def test_a_wild_product_stays_finite() -> None:
+    logprobs = torch.full((1, 8), 15.0, requires_grad=True)
+    out = clipped_policy_loss(
+        logprobs, torch.zeros(1, 8), -torch.ones(1, 8), torch.ones(1, 8).bool(), 0.2, 0.2, level="sequence_product"
+    )
+    assert out.losses.tolist() == [pytest.approx([math.exp(20)] * 8, rel=1e-4)]
+
+
+def test_gradients_of_ratios_of_rows() -> None:
+    logprobs, old, advantages, mask = experience()
+    logprobs.requires_grad_()
+    for level in LEVELS[1:]:
+        assert torch.autograd.gradcheck(
+            lambda x, c=level: clipped_policy_loss(x, old, advantages, mask, 0.2, 0.3, 2.0, c).losses, logprobs
+        )
+
+
+# --- CISPO -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "weight"),
+    [(1.0, 2.0, 1.0), (1.3, 2.0, 1.3), (1.5, 2.0, 1.4), (1.5, -2.0, 1.4), (0.9, 2.0, 0.9), (0.5, -2.0, 0.8)],
+)
+def test_cispo_by_hand(ratio: float, advantage: float, weight: float) -> None:
+    """Beyond the bounds the token keeps its gradient; only its weight is held."""
+    logprob = torch.tensor([[math.log(ratio) - 1.0]], dtype=torch.float64, requires_grad=True)
+    old, advantages = torch.full((1, 1), -1.0).double(), torch.tensor([[advantage]], dtype=torch.float64)
+    out = cispo_loss(logprob, old, advantages, torch.ones(1, 1, dtype=torch.bool), 0.2, 0.4)
+    out.losses.sum().backward()
+    assert logprob.grad is not None
+    assert logprob.grad.item() == pytest.approx(-weight * advantage)
+    assert out.losses.item() == pytest.approx(-weight * advantage * (math.log(ratio) - 1.0))
+    assert out.clipped_low.item() == (ratio < 0.8)
+    assert out.clipped_high.item() == (ratio > 1.4)
+
+
+def test_cispo_by_definition() -> None:
+    logprobs, old, advantages, mask = experience()
+    out = cispo_loss(logprobs, old, advantages, mask, 1.0, 0.3)
+    for b in range(6):
+        for t in range(8):
+            w = math.exp((logprobs[b, t] - old[b, t]).item())
+            loss = -min(w, 1.3) * advantages[b, t].item() * logprobs[b, t].item()
+            assert out.losses[b, t].item() == pytest.approx(loss if mask[b, t] else 0)
+            assert out.ratio[b, t].item() == pytest.approx(w if mask[b, t] else 1)
+            assert out.clipped_high[b, t].item() == (bool(mask[b, t]) and w > 1.3)
+            assert out.approx_kl[b, t].item() == pytest.approx(w - 1 - math.log(w) if mask[b, t] else 0)
+    assert not out.clipped_low.any()
+    assert not out.dual_clipped.any()
+
+
+def test_on_policy_cispo_is_the_policy_gradient() -> None:
+    logprobs, _, advantages, mask = experience()
+    x = logprobs.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(cispo_loss(x, logprobs, advantages, mask, 0.2, 0.2).losses.sum(), x)
+    torch.testing.assert_close(gradient, torch.where(mask, -advantages, 0))
+
+
+def test_cispo_weights_are_constants() -> None:
+    """The gradient is that of A log pi at fixed weights, not that of the product."""
+    logprobs, old, advantages, mask = experience()
+    logprobs.requires_grad_()
+    weights = (logprobs - old).exp().clamp(0.8, 1.3).detach()
+    (gradient,) = torch.autograd.grad(cispo_loss(logprobs, old, advantages, mask, 0.2, 0.3).losses.sum(), logprobs)
+    torch.testing.assert_close(gradient, torch.where(mask, -advantages * weights, 0))
+
+
+def test_gradient_of_cispo_where_every_weight_is_held() -> None:
+    logprobs, _, advantages, mask = experience()
+    far = logprobs.detach() - 3.0
+    assert torch.autograd.gradcheck(
+        lambda x: cispo_loss(x, far, advantages, mask, 0.2, 0.3).losses, logprobs.clone().requires_grad_()
+    )
