@@ -7,10 +7,11 @@ Schulman et al. 2017 (arXiv:1707.06347); for language models Ziegler et al. 2019
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from rlhf.algorithms.policy_objective import TokenWeights
 from rlhf.algorithms.policy_updates import PolicyGradient, PolicyGradientConfig, compared
@@ -33,10 +34,13 @@ class PPOConfig(PolicyGradientConfig):
     """Divides each token's reward, KL penalty included, by the batch's standard deviation; the mean stays."""
     value_warmup_steps: int = Field(default=0, ge=0)
     """First steps that train the value model only."""
-    missing_eos_penalty: float = Field(default=0.0, ge=0)
-    """What a completion that was cut at `rollout.max_tokens` costs. Its score does not count, for it was not finished:
-    the value of what may follow stands in for it.
+    truncated: Literal["bootstrap", "score"] = "bootstrap"
+    """What a completion that was cut at `rollout.max_tokens` is worth. `bootstrap`: the value of what may follow stands
+    in for a score, since it was not finished. `score`: what the reward says of the text as it stands, for limits so
+    tight that cut completions are many and nothing else would tell the value model what they are worth.
     """
+    missing_eos_penalty: float = Field(default=0.0, ge=0)
+    """What being cut at `rollout.max_tokens` costs."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +82,7 @@ class PPO(PolicyGradient[PPOConfig]):
         models, mask = compared(batch, policy.logprobs, reference.logprobs), batch.response_mask
         old_values = torch.where(mask, value.values, 0)
 
-        # A truncated completion is not a finished one: no score is due, the value of what may follow stands in for it.
-        scores_B = torch.where(batch.truncated_B, -self.config.missing_eos_penalty, batch.scores_B)
-        final_values_B = torch.where(batch.truncated_B, value.final_values_B, 0.0)
+        scores_B, final_values_B = self._ends(batch, value.final_values_B)
         in_reward = self.kl_coef if self.config.kl_penalty == "k1_in_reward" else 0.0
         rewards = token_rewards(scores_B, models.kl, mask, in_reward)
         if self.config.whiten_rewards:
@@ -92,6 +94,15 @@ class PPO(PolicyGradient[PPOConfig]):
         valued = ValuedExperience(**dict(experience.tensors()), old_values=old_values, returns=returns)
         explained = explained_variance(value_moments(old_values, returns, mask))
         return valued, {**self.figures(batch, models), "value/explained_variance": explained}
+
+    def _ends(self, batch: ScoredBatch, final_values_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores due, and values of what follows, at the end of each completion; one of the two where it was cut."""
+        bootstrapped_B = (
+            batch.truncated_B if self.config.truncated == "bootstrap" else torch.zeros_like(batch.truncated_B)
+        )
+        scores_B = torch.where(bootstrapped_B, 0, batch.scores_B)
+        scores_B = scores_B - torch.where(batch.truncated_B, self.config.missing_eos_penalty, 0.0)
+        return scores_B, torch.where(bootstrapped_B, final_values_B, 0)
 
     def update(self, run: Run, minibatch: Experience, step: int) -> Metrics:
         """One optimizer step of each model; of the value model alone while it warms up."""
