@@ -30,8 +30,10 @@ class Part(BaseModel):
 
 
 class NewTokenizerConfig(PartConfig):
-    """A tokenizer trained on the stage's own texts."""
+    """A tokenizer trained on the stage's own texts, or another model's."""
 
+    path: str | None = None
+    """Take the tokenizer of this model (a folder, a hub name, or `stage:NAME`) instead of training one."""
     type: Literal["words", "bpe", "bytes"] = "bpe"
     """`words`: one token a word, for small closed vocabularies; `bpe`: byte-level BPE; `bytes`: no merges."""
     vocab_size: int = Field(default=1024, ge=16)
@@ -141,6 +143,8 @@ class RoleSpec(PartConfig):
     """Optimizer steps of the whole run, which the schedule spans."""
     temperature: float = 1.0
     """Policy and reference: logits are divided by it, as in sampling."""
+    teacher: ModelConfig | None = None
+    """Policy: a frozen model that reads the same tokens in the same processes, which the policy learns from."""
     seed: int = 0
     """Of a fresh head and of adapter weights."""
     folder: str | None = None

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from rlhf.errors import ConfigError
-from rlhf.functional.logprobs import token_logprobs
+from rlhf.functional.distillation import Divergence, head_divergence
+from rlhf.functional.logprobs import default_chunk, output_head, token_logprobs
 
 
 class LogprobHead(nn.Module):
@@ -38,6 +39,30 @@ class LogprobHead(nn.Module):
             temperature=self.temperature,
             entropy_grad=entropy_grad,
         )
+
+
+class DivergenceHead(nn.Module):
+    """How far a policy's distributions are from a teacher's, through both output heads, in chunks of tokens, float32.
+
+    Where one vocabulary was padded further than the other, only tokens both have are compared. Weights are registered
+    here too, for the same reason as above.
+    """
+
+    def __init__(self, student: LogprobHead, teacher: LogprobHead) -> None:
+        super().__init__()
+        self.weight, self.bias = student.weight, student.bias
+        self.teacher_weight, self.teacher_bias = teacher.weight, teacher.bias
+        self.shapes = [(head.scale, head.softcap) for head in (student, teacher)]
+
+    def forward(self, student_NH: Tensor, teacher_NK: Tensor, kind: Divergence) -> Tensor:
+        """`[N]`, of the distributions these hidden states stand for."""
+        weights = [cast(Tensor, weight) for weight in (self.weight, self.teacher_weight)]
+        shared = min(map(len, weights))
+        student, teacher = (
+            output_head(weight[:shared], None if bias is None else cast(Tensor, bias)[:shared], *shape)
+            for weight, bias, shape in zip(weights, (self.bias, self.teacher_bias), self.shapes, strict=True)
+        )
+        return head_divergence(student_NH, student, teacher_NK, teacher, kind, chunk=default_chunk(shared))
 
 
 def _logit_scale(config: Any) -> float:

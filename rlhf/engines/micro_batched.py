@@ -26,6 +26,7 @@ from rlhf.engines.optimizer import learning_rate
 from rlhf.engines.pretrained import context_limit
 from rlhf.engines.settings import EngineConfig
 from rlhf.errors import ConfigError, DataError, RunError
+from rlhf.functional.distillation import FORWARD_KL, Divergence
 from rlhf.protocols import Loss
 from rlhf.types import Batch, LossSum, Metrics, PolicyOutput
 
@@ -72,8 +73,9 @@ class MicroBatchedEngine(ABC):
         self._check(batch)
         self.model.eval()
         home = batch.inputs.tokens.device
+        measured = None if self.spec.teacher is None else FORWARD_KL
         pieces = [
-            (rows, _moved(self._read(self._here(piece), entropy_grad=False), home))
+            (rows, _moved(self._read(self._here(piece), entropy_grad=False, divergence=measured), home))
             for rows, piece in micro_batches(batch, self.config.micro_batch_size)
         ]
         return restore(pieces, batch)
@@ -128,7 +130,11 @@ class MicroBatchedEngine(ABC):
         sums: dict[str, Tensor] = {}
         for index, piece in enumerate(map(self._here, pieces)):
             with self._noise(piece, loss_fn):
-                output = self._read(piece, entropy_grad=getattr(loss_fn, "entropy_grad", True))
+                output = self._read(
+                    piece,
+                    entropy_grad=getattr(loss_fn, "entropy_grad", True),
+                    divergence=getattr(loss_fn, "divergence", None),
+                )
             loss = loss_fn(output, piece)
             self._backward(loss.total / count, last=index + 1 == len(pieces))
             _add(sums, loss)
@@ -162,9 +168,15 @@ class MicroBatchedEngine(ABC):
     @abstractmethod
     def _drop_gradients(self) -> None: ...
 
-    def _read(self, piece: Batch, *, entropy_grad: bool) -> Output:
-        packing = self.config.packing
-        return read(self._callable, self.spec.role, piece.inputs, packing=packing, entropy_grad=entropy_grad)
+    def _read(self, piece: Batch, *, entropy_grad: bool, divergence: Divergence | None) -> Output:
+        return read(
+            self._callable,
+            self.spec.role,
+            piece.inputs,
+            packing=self.config.packing,
+            entropy_grad=entropy_grad,
+            divergence=divergence,
+        )
 
     def _noise(self, piece: Batch, loss_fn: Loss[Any]) -> AbstractContextManager[None]:
         """What a loss with `embedding_noise` asks for; only ever in training."""

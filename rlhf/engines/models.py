@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf.config import RoleSpec
-from rlhf.engines.heads import LogprobHead, scalar_head
+from rlhf.engines.heads import DivergenceHead, LogprobHead, scalar_head
 from rlhf.engines.layout import Layout, layout
 from rlhf.engines.lora import add_adapters
 from rlhf.engines.precision import Precision
-from rlhf.engines.pretrained import load_causal_lm, load_scorer
+from rlhf.engines.pretrained import context_limit, load_causal_lm, load_scorer
 from rlhf.engines.probes import check_head, check_packing
-from rlhf.types import PolicyOutput, RewardOutput, TokenBatch, ValueOutput
+from rlhf.errors import ConfigError
+from rlhf.functional.distillation import Divergence
+from rlhf.types import DistilledOutput, PolicyOutput, RewardOutput, TokenBatch, ValueOutput
 
 Output = PolicyOutput | ValueOutput | RewardOutput
 Network = Callable[..., Any]
@@ -37,11 +39,41 @@ class PolicyModel(nn.Module):
 
     def forward(
         self, tokens: Tensor, position_ids: Tensor | None, sources_N: Tensor, targets_N: Tensor, entropy_grad: bool
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """`sources_N` index the flattened tokens whose hidden states predict `targets_N`."""
         with self.precision.autocast():
             hidden = _hidden(self.network, tokens, position_ids)
             return self.head(hidden.flatten(0, 1)[sources_N], targets_N, entropy_grad)  # type: ignore[no-any-return]
+
+
+class DistilledModel(PolicyModel):
+    """A policy beside a frozen teacher: both read the same tokens in one pass, so no logits and no hidden states of a
+    batch are held or sent.
+    """
+
+    def __init__(self, network: PreTrainedModel, precision: Precision, temperature: float, teacher: PolicyModel) -> None:
+        super().__init__(network, precision, temperature)
+        self.teacher = teacher.requires_grad_(False)
+        self.divergence_head = DivergenceHead(self.head, teacher.head)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        position_ids: Tensor | None,
+        sources_N: Tensor,
+        targets_N: Tensor,
+        entropy_grad: bool,
+        kind: Divergence | None = None,
+    ) -> tuple[Tensor, ...]:
+        """As any policy; with `kind` also the divergence from the teacher, and then nothing else has a gradient."""
+        if kind is None:
+            return super().forward(tokens, position_ids, sources_N, targets_N, entropy_grad)
+        with self.precision.autocast():
+            hidden_NH = _hidden(self.network, tokens, position_ids).flatten(0, 1)[sources_N]
+            with torch.no_grad():
+                taught_NK = _hidden(self.teacher.network, tokens, position_ids).flatten(0, 1)[sources_N]
+                logprobs_N, entropy_N = self.head(hidden_NH, targets_N, False)
+            return logprobs_N, entropy_N, self.divergence_head(hidden_NH, taught_NK, kind)
 
 
 class ScalarModel(nn.Module):
@@ -68,6 +100,8 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleM
         network = load_causal_lm(spec.model, precision.storage)
         policy = PolicyModel(network, precision, spec.temperature)
         check_head(policy, network)
+        if spec.teacher is not None:
+            policy = DistilledModel(network, precision, spec.temperature, _teacher(spec, network, precision, packing))
         model: RoleModel = policy
     else:
         network = load_scorer(spec.model, precision.storage, role=spec.role, seed=spec.seed)
@@ -79,21 +113,50 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleM
     return model.requires_grad_(False) if spec.optimizer is None else model
 
 
-def read(model: Network, role: str, batch: TokenBatch, *, packing: bool, entropy_grad: bool = False) -> Output:
+def _teacher(spec: RoleSpec, student: PreTrainedModel, precision: Precision, packing: bool) -> PolicyModel:
+    """The frozen teacher of a policy, in the format it computes in. Raises `ConfigError` where rows may not fit it."""
+    assert spec.teacher is not None
+    network = load_causal_lm(spec.teacher, precision.compute)
+    own = context_limit(spec.model, student.config)
+    its = context_limit(spec.teacher, network.config)
+    if its is not None and (own is None or own > its):
+        raise ConfigError(f"teacher: its context is {its} tokens, the student's {own}; set model.max_length to {its}")
+    model = PolicyModel(network, precision, temperature=1.0)
+    check_head(model, network)
+    if packing:
+        check_packing(network)
+    return model
+
+
+def read(
+    model: Network,
+    role: str,
+    batch: TokenBatch,
+    *,
+    packing: bool,
+    entropy_grad: bool = False,
+    divergence: Divergence | None = None,
+) -> Output:
     """What a role says of a batch; `model` is its module, wrapped or not."""
     places = layout(batch, packing)
     if role in ("policy", "reference"):
-        return _read_policy(model, batch, places, entropy_grad)
+        return _read_policy(model, batch, places, entropy_grad, divergence)
     return _read_values(model, batch, places) if role == "value" else _read_rewards(model, batch, places)
 
 
-def _read_policy(model: Network, batch: TokenBatch, rows: Layout, entropy_grad: bool) -> PolicyOutput:
+def _read_policy(
+    model: Network, batch: TokenBatch, rows: Layout, entropy_grad: bool, divergence: Divergence | None
+) -> PolicyOutput:
     """Only where the response mask asks; zero elsewhere, and in column 0, which nothing predicts."""
     asked = batch.response_mask & batch.attention_mask
     asked = torch.cat([torch.zeros_like(asked[:, :1]), asked[:, 1:]], dim=1)
     sources_N = rows.places[:, :-1][asked[:, 1:]]
-    logprobs_N, entropy_N = model(rows.tokens, rows.position_ids, sources_N, batch.tokens[asked], entropy_grad)
-    return PolicyOutput(logprobs=_scatter(logprobs_N, asked), entropy=_scatter(entropy_N, asked))
+    inputs = (rows.tokens, rows.position_ids, sources_N, batch.tokens[asked], entropy_grad)
+    if divergence is None:
+        logprobs, entropy = (_scatter(values_N, asked) for values_N in model(*inputs))
+        return PolicyOutput(logprobs=logprobs, entropy=entropy)
+    logprobs, entropy, apart = (_scatter(values_N, asked) for values_N in model(*inputs, kind=divergence))
+    return DistilledOutput(logprobs=logprobs, entropy=entropy, divergence=apart)
 
 
 def _read_values(model: Network, batch: TokenBatch, rows: Layout) -> ValueOutput:

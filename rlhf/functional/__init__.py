@@ -23,6 +23,7 @@ count the sum is divided, once.
     value_loss         clipped value regression, explained variance
     preference_loss    Bradley-Terry for pairs and K-way rankings, centring, DPO
     plackett_luce      the listwise loss of K-way rankings
+    distillation       forward, reverse and Jensen-Shannon divergence from a teacher, in chunks
     selection          the best of n, rejection sampling, and their KL
     aggregation        token, sequence and prompt means as weights and a count
 """

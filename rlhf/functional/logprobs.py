@@ -37,20 +37,27 @@ def token_logprobs(
     Row n of `hidden_NH` must be the state that *predicts* `targets_N[n]` (`hidden[:, :-1]` against `tokens[:, 1:]`).
     `logit_softcap` c replaces z by `c tanh(z/c)` (Gemma 2, arXiv:2408.00118). See `head_logprobs` for the rest.
     """
-
-    def head(hidden: Tensor) -> Tensor:
-        logits = linear(hidden, weight_VH, bias) * logit_scale
-        return logits if logit_softcap is None else torch.tanh(logits / logit_softcap) * logit_softcap
-
     return head_logprobs(
         hidden_NH,
-        head,
+        output_head(weight_VH, bias, logit_scale, logit_softcap),
         targets_N,
-        chunk=chunk or _default_chunk(len(weight_VH)),
+        chunk=chunk or default_chunk(len(weight_VH)),
         temperature=temperature,
         with_entropy=with_entropy,
         entropy_grad=entropy_grad,
     )
+
+
+def output_head(
+    weight_VH: Tensor, bias: Tensor | None = None, logit_scale: float = 1.0, logit_softcap: float | None = None
+) -> Callable[[Tensor], Tensor]:
+    """Logits `[N, V]` as a function of hidden states `[N, H]`: `scale * (hidden @ weight.T + bias)`, soft-capped."""
+
+    def head(hidden_NH: Tensor) -> Tensor:
+        logits = linear(hidden_NH, weight_VH, bias) * logit_scale
+        return logits if logit_softcap is None else torch.tanh(logits / logit_softcap) * logit_softcap
+
+    return head
 
 
 def head_logprobs(
@@ -124,5 +131,6 @@ def _scaled(logits_NV: Tensor, temperature: float) -> Tensor:
     return logits if temperature == 1 else logits / temperature
 
 
-def _default_chunk(vocabulary: int) -> int:
+def default_chunk(vocabulary: int) -> int:
+    """Tokens whose logits are held at a time where the caller names no number."""
     return max(1, LOGITS_AT_ONCE // vocabulary)

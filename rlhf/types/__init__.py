@@ -19,7 +19,7 @@ from rlhf.types.batches import (
     TokenBatch,
     ValuedExperience,
 )
-from rlhf.types.outputs import LossSum, Metrics, PolicyOutput, RewardOutput, ValueOutput
+from rlhf.types.outputs import DistilledOutput, LossSum, Metrics, PolicyOutput, RewardOutput, ValueOutput
 from rlhf.types.text import (
     Axis,
     Completion,
@@ -39,6 +39,7 @@ __all__ = [
     "Batch",
     "Completion",
     "Demonstration",
+    "DistilledOutput",
     "Experience",
     "FinishReason",
     "Grade",

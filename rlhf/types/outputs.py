@@ -22,6 +22,13 @@ class PolicyOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistilledOutput(PolicyOutput):
+    """Of a policy with a teacher: also `divergence`, how far the two distributions of each token are, `[B, T]`, nats."""
+
+    divergence: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class ValueOutput:
     """`values[:, t]` of the state in which token t is chosen; `final_values_B` of the state after the last token.
 
