@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.config import ModelConfig, Part, RoleSpec
-from rlhf.errors import ConfigError, RunError
+from rlhf.errors import RunError
 from rlhf.evaluation.best_of import BestOfN
 from rlhf.evaluation.suites import evaluate, suite_graders, suite_named, suite_prompts
 from rlhf.plugins import Plugins
@@ -62,7 +62,7 @@ def graded(method: Method, recipe: Recipe, folder: Path, plugins: Plugins) -> di
         suite,
         answering,
         encoder.encode_prompt,
-        suite_graders(suite, plugins.registry, StageParts(plugins, _not_for_graders)),
+        suite_graders(suite, plugins.registry, StageParts(plugins)),
         suite_prompts(suite, dataset, config.num_prompts),
         sampling,
     )
@@ -87,7 +87,3 @@ def _figures(axes: dict[str, float | None], answering: BestOfN) -> dict[str, Any
         "reward": sum(answering.scores) / answering.num_answers,
         "tokens_per_answer": answering.num_tokens / answering.num_answers,
     }
-
-
-def _not_for_graders(_: object) -> list[float]:
-    raise ConfigError("a grader of the comparison asked for the reward model; gold graders must not")

@@ -134,7 +134,7 @@ class RoleConfig(PartConfig):
 class RoleSpec(PartConfig):
     """All a worker needs to build one role, as plain data; what crosses to it before any model exists."""
 
-    role: Literal["policy", "reference", "value", "reward"]
+    role: Literal["policy", "reference", "value", "reward", "cost", "cost_value"]
     model: ModelConfig
     """`path` is a folder or hub name by now; fresh models have been written to a folder first."""
     optimizer: OptimizerConfig | None = None
@@ -145,6 +145,8 @@ class RoleSpec(PartConfig):
     """Policy and reference: logits are divided by it, as in sampling."""
     teacher: ModelConfig | None = None
     """Policy: a frozen model that reads the same tokens in the same processes, which the policy learns from."""
+    heads: tuple[str, ...] = ()
+    """Reward model in training: names of its heads; one without a name where empty."""
     seed: int = 0
     """Of a fresh head and of adapter weights."""
     folder: str | None = None

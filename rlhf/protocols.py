@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from rlhf.types import (
     Axis,
@@ -144,6 +144,11 @@ class Dataset(Protocol):
         ...
 
 
+JudgingRole = Literal["reward", "cost"]
+HeadScores = Mapping[str, list[float]]
+"""Scores of rollouts, in their order, by the name of a model's head."""
+
+
 class Parts(Protocol):
     """What a reward or grader may ask the run for when it is built; siblings meet here."""
 
@@ -152,7 +157,17 @@ class Parts(Protocol):
         ...
 
     def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
-        """Scores of the stage's reward model, which lives in its own role."""
+        """Scores of the stage's reward model, which lives in its own role: the sum of its heads, the mean of an
+        ensemble's members.
+        """
+        ...
+
+    def model_scores(self, role: JudgingRole, rollouts: Sequence[Rollout]) -> list[HeadScores]:
+        """Of each member of the stage's reward or cost model, the scores of the rollouts by head."""
+        ...
+
+    def model_heads(self, role: JudgingRole) -> list[tuple[str, ...]]:
+        """Names of the heads of each member; a lone head is called `score`."""
         ...
 
 
@@ -177,6 +192,11 @@ class Run(Protocol):
 
     @property
     def value(self) -> TrainEngine[ValueOutput]: ...
+
+    @property
+    def cost_value(self) -> TrainEngine[ValueOutput]:
+        """The value model of costs."""
+        ...
 
     @property
     def reward(self) -> TrainEngine[RewardOutput]: ...
@@ -246,9 +266,15 @@ class Algorithm(Protocol):
     """A method: one class, built from its own config. Inherit from it for what few methods change."""
 
     needs: frozenset[str]
-    """Roles it uses, of policy, reference, reward, value, rollout; with rollout it runs on actor groups."""
+    """Roles it uses, of policy, reference, reward, value, cost_value, rollout; with rollout it runs on actor groups."""
     consumes: str
     """The kind of rows it takes: texts, demonstrations, rankings, labelled or prompts."""
+    heads: tuple[str, ...] = ()
+    """Heads of the reward model it trains; empty: one."""
+    head_column: str = "axis"
+    """The column of a ranking's row (of `Prompt.metadata`) that names the head it trains."""
+    constrained: bool = False
+    """Learns from costs as well as rewards; its stage must name some."""
     updates_per_step: int = 1
     """Optimizer steps in one step of the run; learning-rate schedules span them all."""
 

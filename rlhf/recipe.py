@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rlhf.config import ModelConfig, OptimizerConfig, Part, PartConfig, RoleConfig
 from rlhf.errors import ConfigError, nearest
@@ -24,7 +24,7 @@ from rlhf.registry import Kind
 from rlhf.types import Sampling
 from rlhf.validation import validated
 
-Role = Literal["policy", "reference", "value", "reward", "rollout"]
+Role = Literal["policy", "reference", "value", "reward", "cost", "cost_value", "rollout"]
 
 
 class WorkersConfig(PartConfig):
@@ -106,12 +106,18 @@ class StageConfig(PartConfig):
     data: Part
     reward: tuple[RewardPart, ...] = ()
     """Summed by weight: `reward: NAME`, `reward: FILE.py:FUNCTION`, or a list of tables with `type` and `weight`."""
-    reward_model: ModelConfig | None = None
-    """A trained reward model, for the part `reward_model`."""
+    reward_model: tuple[ModelConfig, ...] = ()
+    """A trained reward model, or a list of them as an ensemble, for the reward `reward_model`."""
+    cost: tuple[RewardPart, ...] = ()
+    """What a constraint bounds, summed as the reward is; where no part applies the cost is 0. Any reward can be one."""
+    cost_model: tuple[ModelConfig, ...] = ()
+    """A trained cost model, or a list of them, for the reward `cost_model`."""
     reference: ModelConfig | None = None
     """What KL is measured against; the model as the stage finds it where absent."""
     value: RoleConfig | None = None
     """The value model of PPO; starts from the reward model, or else the policy, where absent."""
+    cost_value: RoleConfig | None = None
+    """The value model of the costs; starts from the cost model, or else the policy, where absent."""
     monitor: tuple[str, ...] = ()
     """Graders whose scores of the rollouts are logged at every step and never trained on."""
     engine: Part = Part(type="auto")
@@ -122,13 +128,22 @@ class StageConfig(PartConfig):
     held_out_rows: int = Field(default=256, ge=0)
     """Rows of the data's held-out part used to measure the stage before and after; 0: none."""
 
+    @field_validator("reward_model", "cost_model", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return () if value is None else value if isinstance(value, list | tuple) else (value,)
+
     @model_validator(mode="after")
-    def _reward_model_is_used(self) -> StageConfig:
-        if self.reward_model is not None and not self.reward:
-            return self.model_copy(update={"reward": (RewardPart(type="reward_model"),)})
-        if any(part.type == "reward_model" for part in self.reward) and self.reward_model is None:
-            raise ValueError("reward `reward_model` needs `reward_model: PATH` beside it")
-        return self
+    def _models_are_used(self) -> StageConfig:
+        for name in ("reward_model", "cost_model"):
+            if any(part.type == name for part in (*self.reward, *self.cost)) and not getattr(self, name):
+                raise ValueError(f"reward `{name}` needs `{name}: PATH` beside it")
+        implied = {
+            key: (RewardPart(type=f"{key}_model"),)
+            for key in ("reward", "cost")
+            if getattr(self, f"{key}_model") and not getattr(self, key)
+        }
+        return self.model_copy(update=implied) if implied else self
 
 
 class EvaluationConfig(PartConfig):
@@ -228,6 +243,7 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
             ("dataset", stage.data, "data"),
             ("rollout_engine", stage.rollout.engine, "rollout.engine"),
             *(("reward", part, "reward") for part in stage.reward),
+            *(("reward", part, "cost") for part in stage.cost),
         ]
         if stage.engine.type != "auto":
             parts.append(("train_engine", stage.engine, "engine"))
@@ -279,13 +295,14 @@ def _part_long_forms(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
-    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it."""
+    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it; so does `cost`."""
     settings = table_at(data, "plugins")
     paths = _paths(settings)
     for stage in data["stages"].values():
-        rewards = stage.get("reward", ())
-        items = rewards if isinstance(rewards, list | tuple) else [rewards]
-        stage["reward"] = [_named_reward(item, paths) for item in items]
+        for key in ("reward", "cost"):
+            given = stage.get(key, ())
+            items = given if isinstance(given, list | tuple) else [given]
+            stage[key] = [_named_reward(item, paths) for item in items]
     data["plugins"] = settings | {"paths": paths}
     return data
 

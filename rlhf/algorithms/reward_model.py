@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rlhf.algorithms.passes import PassesConfig
 from rlhf.functional.plackett_luce import plackett_luce_loss
 from rlhf.functional.preference_loss import centring_loss, ranking_accuracy, ranking_loss
 from rlhf.protocols import Algorithm, Run
-from rlhf.types import LossSum, PreferenceBatch, RewardOutput
+from rlhf.types import HeadedRewardOutput, LossSum, PreferenceBatch, RewardOutput
 
 
 class RewardModelConfig(PassesConfig):
@@ -29,6 +29,19 @@ class RewardModelConfig(PassesConfig):
     """Share of the labels taken to be wrong, which keeps gaps between scores finite (arXiv:2401.06080)."""
     centring: float = Field(default=0.0, ge=0)
     """Weight of the squared sum of a pair's scores, which keeps scores around zero (arXiv:2312.09244)."""
+    heads: tuple[str, ...] = ()
+    """Names of the model's heads (helpful, honest, harmless, say), each trained on the rankings of its name alone; one
+    head, trained on all, where empty.
+    """
+    head_column: str = "axis"
+    """The column of a row that names the head it trains."""
+
+    @field_validator("heads")
+    @classmethod
+    def _several_or_none(cls, heads: tuple[str, ...]) -> tuple[str, ...]:
+        if len(heads) == 1 or len(set(heads)) < len(heads):
+            raise ValueError("two heads or more are needed, each of a name of its own; leave heads out for one")
+        return heads
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class RankingLoss:
 
     def __call__(self, output: RewardOutput, batch: PreferenceBatch) -> LossSum:
         present_BK = batch.present_BK
-        scores_BK = output.scores_B.view(present_BK.shape)
+        scores_BK = own_scores(output, batch)
         loss = ranking_loss if self.kind == "pairs" else plackett_luce_loss
         loss_B = loss(scores_BK, present_BK, batch.margin_B, self.label_smoothing).mean_B
         if self.centring:
@@ -60,6 +73,15 @@ class RankingLoss:
             "reward/margin": (torch.where(accuracy.has_pair_B, spread_B, 0.0).sum(), count),
         }
         return LossSum(total=loss_B.sum(), sums=sums)
+
+
+def own_scores(output: RewardOutput, batch: PreferenceBatch) -> torch.Tensor:
+    """Scores `[B, K]` by the head that each ranking trains; the only one, or the sum, where rankings name none."""
+    shape = batch.present_BK.shape
+    if batch.head_B is None or not isinstance(output, HeadedRewardOutput):
+        return output.scores_B.view(shape)
+    head_N1 = batch.head_B.repeat_interleave(shape[1]).unsqueeze(1)
+    return output.heads_BH.gather(1, head_N1).view(shape)
 
 
 def _worst(scores_BK: torch.Tensor, present_BK: torch.Tensor) -> torch.Tensor:
@@ -76,6 +98,7 @@ class RewardModel(Algorithm):
 
     def __init__(self, config: RewardModelConfig) -> None:
         self.config = config
+        self.heads, self.head_column = config.heads, config.head_column
         self.loss = RankingLoss(config.centring, config.loss, config.label_smoothing)
 
     def num_steps(self, rows_per_epoch: int) -> int:
@@ -86,14 +109,19 @@ class RewardModel(Algorithm):
             run.finish_step(step, run.reward.train_step(batch, self.loss))
 
     def measure(self, run: Run) -> Mapping[str, Sequence[float]]:
-        """Share of each held-out ranking's pairs in the right order, beside the baseline that prefers the longer."""
+        """Share of each held-out ranking's pairs in the right order, beside the baseline that prefers the longer; of a
+        model with several heads also by head.
+        """
         batch = run.held_out_rankings()
         if batch is None:
             return {}
-        shape = batch.present_BK.shape
-        scores_BK = run.reward.forward(batch.inputs).scores_B.view(shape)
-        lengths_BK = batch.inputs.response_mask.sum(1).view(shape).to(scores_BK.dtype)
-        return {
-            "accuracy": ranking_accuracy(scores_BK, batch.present_BK).mean_B.tolist(),
+        scores_BK = own_scores(run.reward.forward(batch.inputs), batch)
+        lengths_BK = batch.inputs.response_mask.sum(1).view(scores_BK.shape).to(scores_BK.dtype)
+        accuracy_B = ranking_accuracy(scores_BK, batch.present_BK).mean_B
+        figures = {
+            "accuracy": accuracy_B.tolist(),
             "accuracy_longer_wins": ranking_accuracy(lengths_BK, batch.present_BK).mean_B.tolist(),
         }
+        for number, name in enumerate(self.heads):
+            figures[f"accuracy_{name}"] = accuracy_B[batch.head_B == number].tolist()
+        return figures

@@ -42,6 +42,8 @@ class RankedRows:
 
     candidates: tuple[TokenRow, ...]
     margin: float = 0.0
+    head: int | None = None
+    """The head it trains, of a reward model with several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,10 +81,12 @@ def preference_batch(rankings: Sequence[RankedRows], pad_id: int) -> PreferenceB
     blank = TokenRow(tokens=(), trained=())
     rows = [row for r in rankings for row in (*r.candidates, *[blank] * (most - len(r.candidates)))]
     counts_B = torch.tensor([len(ranking.candidates) for ranking in rankings], dtype=torch.int64)
+    heads = [ranking.head for ranking in rankings]
     return PreferenceBatch(
         candidates=token_batch(rows, pad_id),
         present_BK=torch.arange(most)[None, :] < counts_B[:, None],
         margin_B=torch.tensor([ranking.margin for ranking in rankings], dtype=torch.float32),
+        head_B=None if None in heads else torch.tensor(heads, dtype=torch.int64),
     )
 
 

@@ -74,10 +74,10 @@ def _logit_scale(config: Any) -> float:
 
 
 def scalar_head(network: nn.Module) -> nn.Linear:
-    """The linear layer of a sequence classifier that turns a hidden state into its score."""
+    """The linear layer of a sequence classifier that turns a hidden state into its score, or scores."""
     for name in ("score", "classifier"):
         head = getattr(network, name, None)
-        if isinstance(head, nn.Linear) and head.out_features == 1:
+        if isinstance(head, nn.Linear):
             return head
     raise ConfigError(
         f"{type(network).__name__} has no linear `score` head; a reward or value model needs a decoder whose "

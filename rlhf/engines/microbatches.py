@@ -38,11 +38,12 @@ def restore(pieces: Sequence[tuple[Tensor, Output]], batch: Batch) -> Output:
     whole = {}
     for field in fields(first):
         like: Tensor = getattr(first, field.name)
-        out = like.new_zeros((num_rows, width) if like.dim() == 2 else (num_rows,))
+        over_time = like.dim() == 2 and not field.name.endswith("_BH")
+        out = like.new_zeros((num_rows, width) if over_time else (num_rows, *like.shape[1:]))
         for rows, output in pieces:
             piece: Tensor = getattr(output, field.name)
             index = (rows[:, None] * rows_each + torch.arange(rows_each)).flatten()
-            if piece.dim() == 2:
+            if over_time:
                 out[index[:, None], torch.arange(piece.shape[1])] = piece
             else:
                 out[index] = piece

@@ -22,7 +22,7 @@ from rlhf.engines.pretrained import context_limit, load_causal_lm, load_scorer
 from rlhf.engines.probes import check_head, check_packing
 from rlhf.errors import ConfigError
 from rlhf.functional.distillation import Divergence
-from rlhf.types import DistilledOutput, PolicyOutput, RewardOutput, TokenBatch, ValueOutput
+from rlhf.types import DistilledOutput, HeadedRewardOutput, PolicyOutput, RewardOutput, TokenBatch, ValueOutput
 
 Output = PolicyOutput | ValueOutput | RewardOutput
 Network = Callable[..., Any]
@@ -51,7 +51,9 @@ class DistilledModel(PolicyModel):
     batch are held or sent.
     """
 
-    def __init__(self, network: PreTrainedModel, precision: Precision, temperature: float, teacher: PolicyModel) -> None:
+    def __init__(
+        self, network: PreTrainedModel, precision: Precision, temperature: float, teacher: PolicyModel
+    ) -> None:
         super().__init__(network, precision, temperature)
         self.teacher = teacher.requires_grad_(False)
         self.divergence_head = DivergenceHead(self.head, teacher.head)
@@ -77,7 +79,7 @@ class DistilledModel(PolicyModel):
 
 
 class ScalarModel(nn.Module):
-    """One float32 number for each chosen token: a value or a reward model."""
+    """One float32 number for each chosen token, or one for each head: a value or a reward model."""
 
     def __init__(self, network: PreTrainedModel, precision: Precision) -> None:
         super().__init__()
@@ -88,7 +90,8 @@ class ScalarModel(nn.Module):
     def forward(self, tokens: Tensor, position_ids: Tensor | None, sources_N: Tensor) -> Tensor:
         with self.precision.autocast():
             hidden = _hidden(self.network, tokens, position_ids)
-            return self.head(hidden.flatten(0, 1)[sources_N]).squeeze(-1).float()  # type: ignore[no-any-return]
+            scores_NH: Tensor = self.head(hidden.flatten(0, 1)[sources_N]).float()
+            return scores_NH.squeeze(-1) if scores_NH.shape[-1] == 1 else scores_NH
 
 
 RoleModel = PolicyModel | ScalarModel
@@ -104,7 +107,14 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleM
             policy = DistilledModel(network, precision, spec.temperature, _teacher(spec, network, precision, packing))
         model: RoleModel = policy
     else:
-        network = load_scorer(spec.model, precision.storage, role=spec.role, seed=spec.seed)
+        network = load_scorer(
+            spec.model,
+            precision.storage,
+            role=spec.role,
+            seed=spec.seed,
+            heads=spec.heads,
+            trained=spec.optimizer is not None,
+        )
         model = ScalarModel(network, precision)
     if packing:
         check_packing(network)
@@ -141,7 +151,9 @@ def read(
     places = layout(batch, packing)
     if role in ("policy", "reference"):
         return _read_policy(model, batch, places, entropy_grad, divergence)
-    return _read_values(model, batch, places) if role == "value" else _read_rewards(model, batch, places)
+    if role in ("value", "cost_value"):
+        return _read_values(model, batch, places)
+    return _read_rewards(model, batch, places)
 
 
 def _read_policy(
@@ -173,7 +185,11 @@ def _read_rewards(model: Network, batch: TokenBatch, rows: Layout) -> RewardOutp
     last_B = batch.attention_mask.sum(dim=1) - 1
     present_B = last_B >= 0
     sources_N = rows.places.gather(1, last_B.clamp(min=0)[:, None]).squeeze(1)[present_B]
-    return RewardOutput(scores_B=_scatter(model(rows.tokens, rows.position_ids, sources_N), present_B))
+    scores = model(rows.tokens, rows.position_ids, sources_N)
+    if scores.dim() == 1:
+        return RewardOutput(scores_B=_scatter(scores, present_B))
+    heads_BH = _scatter(scores, present_B[:, None].expand(-1, scores.shape[1]))
+    return HeadedRewardOutput(scores_B=heads_BH.sum(1), heads_BH=heads_BH)
 
 
 def _scatter(values_N: Tensor, mask: Tensor) -> Tensor:

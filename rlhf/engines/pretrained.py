@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     LlamaConfig,
@@ -21,6 +22,8 @@ from transformers.utils import logging as transformers_logging
 from rlhf.config import ModelConfig, NewModelConfig
 from rlhf.engines.heads import init_scalar_head, scalar_head
 from rlhf.errors import ConfigError
+
+_HEAD_WEIGHTS = ("score.weight", "score.bias", "classifier.weight", "classifier.bias")
 
 
 def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
@@ -34,9 +37,32 @@ def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
     return network
 
 
-def load_scorer(model: ModelConfig, dtype: torch.dtype, *, role: str, seed: int) -> PreTrainedModel:
-    """The network with a scalar head: a saved reward or value model, or a language model given a fresh seeded head."""
-    network, missing = _load(AutoModelForSequenceClassification, model, dtype, num_labels=1)
+def load_scorer(
+    model: ModelConfig,
+    dtype: torch.dtype,
+    *,
+    role: str,
+    seed: int,
+    heads: tuple[str, ...] = (),
+    trained: bool = False,
+) -> PreTrainedModel:
+    """The network with a scalar head: a saved reward or value model, or a language model given a fresh seeded head.
+
+    A reward model in training has the `heads` asked for, one where none is; one that only judges has those it was
+    saved with. A saved head of another number of outputs is replaced by a fresh one.
+    """
+    labels = dict(enumerate(heads)) or {0: "LABEL_0"}
+    if not trained and role in ("reward", "cost"):
+        labels = saved_labels(model) or labels
+    network, missing = _load(
+        AutoModelForSequenceClassification,
+        model,
+        dtype,
+        num_labels=len(labels),
+        id2label=labels,
+        label2id={label: number for number, label in labels.items()},
+        ignore_mismatched_sizes=True,
+    )
     head = scalar_head(network)
     own = {name for name, parameter in network.named_parameters() if parameter is head.weight or parameter is head.bias}
     if missing - own:
@@ -44,6 +70,17 @@ def load_scorer(model: ModelConfig, dtype: torch.dtype, *, role: str, seed: int)
     if missing:
         init_scalar_head(head, role, seed)
     return network
+
+
+def saved_labels(model: ModelConfig) -> dict[int, str]:
+    """Outputs of a saved sequence classifier by name; none of a language model."""
+    assert model.path is not None
+    try:
+        config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+    except (OSError, ValueError):
+        return {}  # said in full when the weights are loaded
+    is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
+    return dict(config.id2label) if is_classifier else {}
 
 
 def create_model(
@@ -114,12 +151,13 @@ def _load(
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(f"cannot load the model {model.path!r}: {reason}") from error
-    if info["mismatched_keys"]:
+    mismatched = {key[0] for key in info["mismatched_keys"]}
+    if any(not name.endswith(_HEAD_WEIGHTS) for name in mismatched):
         raise ConfigError(f"{model.path}: weights of the wrong shape: {sorted(map(str, info['mismatched_keys']))[:3]}")
     if model.gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     disable_dropout(network)
-    return network.eval(), frozenset(info["missing_keys"])
+    return network.eval(), frozenset(info["missing_keys"]) | mismatched
 
 
 def disable_dropout(network: nn.Module) -> None:

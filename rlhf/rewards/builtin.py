@@ -1,4 +1,4 @@
-"""Rewards that come with the package: the stage's reward model, and a constant as a control."""
+"""Rewards that ask no model: a constant as a control."""
 
 from __future__ import annotations
 
@@ -7,20 +7,6 @@ from collections.abc import Sequence
 from rlhf.config import PartConfig
 from rlhf.protocols import Parts
 from rlhf.types import Rollout
-
-
-class RewardModelRewardConfig(PartConfig):
-    """Options of the reward `reward_model`; the weights are the stage's `reward_model`."""
-
-
-class RewardModelReward:
-    """The trained reward model's score of the whole conversation."""
-
-    def __init__(self, config: RewardModelRewardConfig, parts: Parts) -> None:
-        self.parts = parts
-
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
-        return list(self.parts.reward_model_scores(rollouts))
 
 
 class ConstantConfig(PartConfig):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rlhf.config import ModelConfig, Part
-from rlhf.errors import ConfigError
 from rlhf.evaluation.result import EvaluationResult
 from rlhf.evaluation.suites import evaluate, suite_graders, suite_named, suite_prompts
 from rlhf.plugins import Plugins, load_plugins
@@ -42,7 +41,7 @@ def _evaluate(path: Path, config: EvaluationConfig, seed: int, plugins: Plugins)
     suite = suite_named(config.suite)
     dataset = plugins.registry.build("dataset", suite.dataset.type, suite.dataset.options)
     prompts = suite_prompts(suite, dataset, config.num_prompts)
-    graders = suite_graders(suite, plugins.registry, StageParts(plugins, _no_reward_model))
+    graders = suite_graders(suite, plugins.registry, StageParts(plugins))
     encoder = encoder_for(model, max_new_tokens=config.max_tokens)
     sampling = Sampling(
         max_tokens=config.max_tokens,
@@ -53,7 +52,3 @@ def _evaluate(path: Path, config: EvaluationConfig, seed: int, plugins: Plugins)
     part = Part(type="transformers")
     engine: RolloutEngine = plugins.registry.build("rollout_engine", part.type, part.options, model)
     return evaluate(suite, engine, encoder.encode_prompt, graders, prompts, sampling)
-
-
-def _no_reward_model(_: object) -> list[float]:
-    raise ConfigError("a grader of an evaluation asked for a reward model, and there is none")

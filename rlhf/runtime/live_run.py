@@ -19,9 +19,10 @@ from rlhf.protocols import Algorithm, Dataset, RolloutEngine
 from rlhf.runtime.checkpoints import Checkpoints, read_state
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.plan import StagePlan, derived_seed
-from rlhf.runtime.rows import RowStream, first_rows
-from rlhf.runtime.scoring import Monitor, StageParts, build_rubric
-from rlhf.types import LabelledBatch, Metrics, PreferenceBatch, Prompt, Rollout, ScoredBatch, TokenBatch
+from rlhf.runtime.role_models import RoleModels
+from rlhf.runtime.run_rows import RunRows
+from rlhf.runtime.scoring import Scorer, StageParts
+from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Ranks:
     """The leading rank's number, in every rank."""
 
 
-class LiveRun:
+class LiveRun(RunRows):
     """Implements `rlhf.protocols.Run` over engines that live anywhere."""
 
     def __init__(
@@ -55,13 +56,11 @@ class LiveRun:
         self.engines, self.rollout, self.journal = dict(engines), rollout, journal
         self.ranks = ranks or Ranks()
         self._threads = ThreadPoolExecutor(max_workers=8) if at_once else None
-        parts = StageParts(plugins, self._reward_model_scores)
-        self._rubric = build_rubric(plan.config, plugins, parts)
-        self._monitor = Monitor(plan.config.monitor, parts)
+        models = RoleModels(plan.specs, self.engines, encoder, self._at_once)
+        self._scorer = Scorer(plan.config, plugins, StageParts(plugins, models))
         self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
-        self._stream: RowStream[Any, Any] | None = None
-        self._start_position: Mapping[str, int] | None = None
+        self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
         self.before: dict[str, Any] = {}
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
@@ -84,85 +83,22 @@ class LiveRun:
         return self.engines["value"]
 
     @property
+    def cost_value(self) -> Any:
+        return self.engines["cost_value"]
+
+    @property
     def reward(self) -> Any:
         return self.engines["reward"]
 
     def together(self, *calls: Callable[[], Any]) -> list[Any]:
         """Results of calls that touch different roles, at the same time where those are other processes."""
         with self._timed("train"):
-            if self._threads is None:
-                return [call() for call in calls]
-            return [future.result() for future in [self._threads.submit(call) for call in calls]]
+            return self._at_once(*calls)
 
-    # --- rows --------------------------------------------------------------------------------------------------------
-
-    def texts(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
-        """(step, batch of documents)."""
-        stream = self._open(self.dataset.texts, self.encoder.encode_text, num_rows)
-        return ((step, self._counted(self.encoder.token_batch(stream.take()))) for step in self._steps())
-
-    def demonstrations(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
-        """(step, batch of demonstrations)."""
-        stream = self._open(self.dataset.demonstrations, _listed(self.encoder.encode_demonstration), num_rows)
-        return ((step, self._counted(self.encoder.token_batch(stream.take()))) for step in self._steps())
-
-    def rankings(self, num_prompts: int) -> Iterator[tuple[int, PreferenceBatch]]:
-        """(step, batch of rankings)."""
-        stream = self._open(self.dataset.rankings, _listed(self.encoder.encode_ranking), num_prompts)
-        return ((step, self._counted(self.encoder.preference_batch(stream.take()))) for step in self._steps())
-
-    def labelled(self, num_rows: int) -> Iterator[tuple[int, LabelledBatch]]:
-        """(step, batch of judged completions)."""
-        stream = self._open(self.dataset.labelled, _listed(self.encoder.encode_labelled), num_rows)
-        return ((step, self._counted(self.encoder.labelled_batch(stream.take()))) for step in self._steps())
-
-    def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
-        """(step, prompts)."""
-        stream = self._open(self.dataset.prompts, _listed(self.encoder.encode_prompt), num_prompts)
-        return ((step, stream.take()) for step in self._steps())
-
-    def more_prompts(self, num_prompts: int) -> list[Prompt]:
-        """The next prompts within the same step."""
-        assert self._stream is not None
-        return self._stream.take(num_prompts)
-
-    def held_out_texts(self) -> TokenBatch | None:
-        rows = self._held_out("texts", self.encoder.encode_text)
-        return self.encoder.token_batch(rows) if rows else None
-
-    def held_out_demonstrations(self) -> TokenBatch | None:
-        rows = self._held_out("demonstrations", _listed(self.encoder.encode_demonstration))
-        return self.encoder.token_batch(rows) if rows else None
-
-    def held_out_rankings(self) -> PreferenceBatch | None:
-        rows = self._held_out("rankings", _listed(self.encoder.encode_ranking))
-        return self.encoder.preference_batch(rows) if rows else None
-
-    def held_out_labelled(self) -> LabelledBatch | None:
-        rows = self._held_out("labelled", _listed(self.encoder.encode_labelled))
-        return self.encoder.labelled_batch(rows) if rows else None
-
-    def held_out_prompts(self) -> list[Prompt]:
-        return self._held_out("prompts", _listed(self.encoder.encode_prompt))
-
-    def _held_out(self, kind: str, encode: Callable[[Any], Sequence[Any]]) -> list[Any]:
-        held_out = self.dataset.held_out() if self.plan.config.held_out_rows else None
-        if held_out is None or not held_out.sizes.get(kind):
-            return []
-        count = min(self.plan.config.held_out_rows, held_out.sizes[kind])
-        return first_rows(getattr(held_out, kind)(0), count, encode)[: self.plan.config.held_out_rows]
-
-    def _open(
-        self, items: Callable[..., Iterator[Any]], encode: Callable[[Any], Sequence[Any]], batch_size: int
-    ) -> RowStream[Any, Any]:
-        seed = derived_seed(self.plan.seed, "data")
-        self._stream = RowStream(
-            lambda start: items(seed, start), encode, batch_size, self._left_out, self._start_position
-        )
-        return self._stream
-
-    def _left_out(self) -> dict[str, int]:
-        return {"dropped": self.encoder.dropped, "cut": self.encoder.cut}
+    def _at_once(self, *calls: Callable[[], Any]) -> list[Any]:
+        if self._threads is None:
+            return [call() for call in calls]
+        return [future.result() for future in [self._threads.submit(call) for call in calls]]
 
     def _steps(self) -> Iterator[int]:
         while self._step < self.plan.num_steps and not self._ending:
@@ -193,7 +129,7 @@ class LiveRun:
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """The rollouts with rewards, without those whose reward failed."""
         with self._timed("score"):
-            scored = self._rubric.score(rollouts)
+            scored = self._scorer.score(rollouts)
         failed = [rollout for rollout in scored if rollout.error is not None]
         if len(failed) == len(scored):
             raise RewardError(f"the reward failed on every completion of step {self._step}: {failed[0].error}")
@@ -207,6 +143,7 @@ class LiveRun:
         for row, rollout in enumerate(rollouts):
             sampled[row, batch.response_mask[row]] = torch.tensor(rollout.completion.logprobs, dtype=torch.float32)
         groups: dict[str, int] = {}
+        costs = [rollout.cost for rollout in rollouts]
         return ScoredBatch(
             tokens=batch.tokens,
             attention_mask=batch.attention_mask,
@@ -215,11 +152,8 @@ class LiveRun:
             scores_B=torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float32),
             truncated_B=torch.tensor([rollout.completion.finish_reason == "length" for rollout in rollouts]),
             group_B=torch.tensor([groups.setdefault(rollout.prompt.id, len(groups)) for rollout in rollouts]),
+            costs_B=None if None in costs else torch.tensor(costs, dtype=torch.float32),
         )
-
-    def _reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
-        scores: list[float] = self.reward.forward(self.encoder.rollout_batch(rollouts)).scores_B.tolist()
-        return scores
 
     def publish_weights(self) -> None:
         """Hand the policy's weights to the rollout engine under the next version."""
@@ -303,21 +237,13 @@ class LiveRun:
     def _rollout_metrics(self, rollouts: Sequence[Rollout]) -> Metrics:
         if not rollouts:
             return {}
-        rewards = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64)
         lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
         figures: Metrics = {
-            "reward/mean": float(rewards.mean()),
-            "reward/std": float(rewards.std(unbiased=False)),
             "reward/failed": float(len(self._failed)),
             "rollout/length": sum(lengths) / len(lengths),
             "rollout/truncated": sum(r.completion.finish_reason == "length" for r in rollouts) / len(rollouts),
         }
-        if len(self._rubric.parts) > 1:
-            for part in self._rubric.parts:
-                values = [r.reward_parts[part.name] for r in rollouts if part.name in r.reward_parts]
-                if values:
-                    figures[f"reward/{part.name}"] = sum(values) / len(values)
-        return figures | self._monitor.metrics(rollouts)
+        return figures | self._scorer.metrics(rollouts)
 
     def _run_metrics(self) -> Metrics:
         figures = {f"time/{name}": seconds for name, seconds in self._seconds.items()}
@@ -333,13 +259,3 @@ class LiveRun:
             yield
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start
-
-
-def _listed(encode: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:
-    """An encoder of one row at most, as one of a list of rows."""
-
-    def listed(item: Any) -> list[Any]:
-        row = encode(item)
-        return [] if row is None else [row]
-
-    return listed

@@ -24,6 +24,7 @@ from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
 from rlhf.runtime.result import RunResult
 from rlhf.runtime.stage import StageOutcome
+from rlhf.runtime.vocabularies import require_one_vocabulary, require_one_vocabulary_ahead
 from rlhf.tracking.progress import Progress, progress_for
 from rlhf.tracking.summary import SUMMARY_NAME, read_summary, write_summary
 
@@ -42,6 +43,7 @@ def prepare(
         plan = plan_stage(loaded, name, plugins, Path("runs") / loaded.name)
         if not _made_by_a_stage(loaded, name):
             require_model(plan.config.model)
+        require_one_vocabulary_ahead(loaded, plan)
     return loaded, plugins
 
 
@@ -102,6 +104,7 @@ def _stage(
         return summary
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan = _with_fresh_model(plan, build_dataset(plan.config, plugins), resume)
+    require_one_vocabulary(plan)
     first_step = 1 + (_steps_saved(plan) if resume else 0)
     started = time.monotonic()
     progress.start(name, plan.num_steps, resumed_from=first_step - 1)

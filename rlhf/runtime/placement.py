@@ -12,6 +12,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 
 from rlhf.errors import ResourceError
 from rlhf.recipe import RuntimeConfig, WorkersConfig
+from rlhf.runtime.plan import workers_of
 
 
 def worker_resources(
@@ -30,11 +31,6 @@ def worker_resources(
         resources[role] = {kind: amount for kind, amount in wanted.items() if amount > 0}
     _require(workers, resources, cluster)
     return resources
-
-
-def workers_of(runtime: RuntimeConfig, role: str) -> WorkersConfig:
-    """The role's workers; one where the recipe does not say."""
-    return runtime.workers.get(role, WorkersConfig())  # type: ignore[call-overload, no-any-return]
 
 
 def _share(available: float, workers: int) -> float:

@@ -12,8 +12,9 @@ from rlhf.config import ModelConfig, OptimizerConfig, Part, RoleConfig, RoleSpec
 from rlhf.errors import ConfigError, DataError
 from rlhf.plugins import Plugins, PluginSettings
 from rlhf.protocols import Algorithm, Dataset
-from rlhf.recipe import Recipe, RuntimeConfig, StageConfig
+from rlhf.recipe import Recipe, RuntimeConfig, StageConfig, WorkersConfig
 from rlhf.runtime.engine_choice import chosen_engine
+from rlhf.runtime.heads import require_known_heads
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
             f"stage {name!r}: {config.algorithm.type} needs {algorithm.consumes}, but its data "
             f"({config.data.type}) has {_kinds_and_takers(dataset, plugins)}"
         )
+    require_known_heads(name, dataset, algorithm)
     num_steps = algorithm.num_steps(rows)
     folder = stage_folder(recipe, name, run_folder)
     specs = _specs(config, algorithm, num_steps, stage_seed(recipe.seed, name), folder)
@@ -156,6 +158,7 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int,
             optimizer=optimizer,
             num_steps=updates,
             temperature=config.rollout.temperature if "rollout" in algorithm.needs else 1.0,
+            heads=algorithm.heads if optimizer is not None and role == "reward" else (),
             seed=derived_seed(seed, role) % 2**31,
             folder=str(folder.resolve()),
         )
@@ -165,25 +168,56 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int,
         specs["policy"] = spec("policy", config.model, config.optimizer)
     if "reference" in algorithm.needs and (config.model.lora is None or config.reference is not None):
         specs["reference"] = spec("reference", config.reference or _without_lora(config.model), None)
-    if "value" in algorithm.needs:
-        value = config.value or RoleConfig(model=config.reward_model or _without_lora(config.model))
-        specs["value"] = spec("value", value.model, value.optimizer or config.optimizer)
+    for role, given, judges in (
+        ("value", config.value, config.reward_model),
+        ("cost_value", config.cost_value, config.cost_model),
+    ):
+        if role in algorithm.needs:
+            start = given or RoleConfig(model=judges[0] if judges else _without_lora(config.model))
+            specs[role] = spec(role, start.model, start.optimizer or _optimizer(config.value, config))
     if "reward" in algorithm.needs:
         specs["reward"] = spec("reward", config.model, config.optimizer)
-    elif config.reward_model is not None:
-        specs["reward"] = spec("reward", config.reward_model, None)
+    else:
+        for role, models in (("reward", config.reward_model), ("cost", config.cost_model)):
+            specs |= {member_name(role, number): spec(role, model, None) for number, model in enumerate(models)}
+    _check_rewards(config, algorithm)
+    return specs
+
+
+def member_name(role: str, number: int) -> str:
+    """A member of an ensemble as a role of its own: reward, reward_2, reward_3."""
+    return role if number == 0 else f"{role}_{number + 1}"
+
+
+def _optimizer(value: RoleConfig | None, config: StageConfig) -> OptimizerConfig:
+    """Both value models step alike where nothing else is said."""
+    return (value and value.optimizer) or config.optimizer
+
+
+def _check_rewards(config: StageConfig, algorithm: Algorithm) -> None:
+    """Refuse a stage without what its method learns from, or with what it would not look at."""
+    method = config.algorithm.type
     if "rollout" in algorithm.needs and config.rollout.temperature == 0:
         raise ConfigError("rollout.temperature: 0 is greedy, from which nothing can be learned; give a positive one")
     if "rollout" in algorithm.needs and not config.reward:
-        raise ConfigError(f"{config.algorithm.type} needs a reward: name one with reward: NAME or reward_model: PATH")
-    return specs
+        raise ConfigError(f"{method} needs a reward: name one with reward: NAME or reward_model: PATH")
+    if algorithm.constrained and not config.cost:
+        raise ConfigError(f"{method} needs a cost to bound: name one with cost: NAME or cost_model: PATH")
+    if config.cost and not algorithm.constrained:
+        raise ConfigError(f"cost: {method} does not look at costs; use ppo_lagrangian, or a reward with weight: -1")
 
 
 def _check_engines(engine: Part, specs: Mapping[str, RoleSpec], runtime: RuntimeConfig) -> None:
     """Refuse an engine that cannot be spread over a role's workers, before any of them exists."""
     for role, spec in specs.items():
-        workers = runtime.workers.get(role)  # type: ignore[call-overload]
-        chosen_engine(engine, workers.num if workers else 1, trained=spec.optimizer is not None)
+        chosen_engine(engine, workers_of(runtime, role).num, trained=spec.optimizer is not None)
+
+
+def workers_of(runtime: RuntimeConfig, role: str) -> WorkersConfig:
+    """The role's workers, one where the recipe does not say; members of an ensemble have as many each."""
+    stem, _, number = role.rpartition("_")
+    named = stem if number.isdigit() else role
+    return runtime.workers.get(named, WorkersConfig())  # type: ignore[call-overload, no-any-return]
 
 
 def _without_lora(model: ModelConfig) -> ModelConfig:

@@ -23,8 +23,8 @@ from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun, Ranks
 from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
 from rlhf.runtime.models import build_encoder
-from rlhf.runtime.placement import no_place, worker_resources, workers_of
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.placement import no_place, worker_resources
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, workers_of
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.threads import threads_for
 

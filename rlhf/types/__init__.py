@@ -19,7 +19,15 @@ from rlhf.types.batches import (
     TokenBatch,
     ValuedExperience,
 )
-from rlhf.types.outputs import DistilledOutput, LossSum, Metrics, PolicyOutput, RewardOutput, ValueOutput
+from rlhf.types.outputs import (
+    DistilledOutput,
+    HeadedRewardOutput,
+    LossSum,
+    Metrics,
+    PolicyOutput,
+    RewardOutput,
+    ValueOutput,
+)
 from rlhf.types.text import (
     Axis,
     Completion,
@@ -43,6 +51,7 @@ __all__ = [
     "Experience",
     "FinishReason",
     "Grade",
+    "HeadedRewardOutput",
     "LabelledBatch",
     "LabelledCompletion",
     "LossSum",

@@ -71,6 +71,7 @@ class ScoredBatch(TokenBatch):
     scores_B: Tensor  # float32
     truncated_B: Tensor  # bool, cut at max_tokens
     group_B: Tensor  # int64, index of the prompt; samples of one prompt share it
+    costs_B: Tensor | None = None  # float32, where the stage has a cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +112,7 @@ class PreferenceBatch:
     candidates: TokenBatch
     present_BK: Tensor  # [B, K] bool
     margin_B: Tensor  # [B] float32
+    head_B: Tensor | None = None  # [B] int64, the head this ranking trains, of a reward model with several
     ref_logprobs_BK: Tensor | None = None  # [B, K] float32, log pi_ref(completion), summed over its tokens
 
     def __len__(self) -> int:

@@ -47,6 +47,13 @@ class RewardOutput:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeadedRewardOutput(RewardOutput):
+    """Of a reward model with several heads: each head's score, and their sum as `scores_B`."""
+
+    heads_BH: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossSum:
     """What a loss returns: a *sum*, which the engine divides once by the global count.
 

@@ -127,6 +127,9 @@ class Rollout:
     completion: Completion
     reward: float | None = None
     reward_parts: Mapping[str, float] = field(default_factory=dict)
+    cost: float | None = None
+    """What a constraint bounds, where the stage has a `cost`; parts as of the reward."""
+    cost_parts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
 
 

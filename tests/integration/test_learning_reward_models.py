@@ -93,3 +93,41 @@ def test_from_rankings_in_random_order_nothing_is_learned(base: RunResult, tmp_p
     recipe["data"] = {**DATA, "type": "coin_flips"}
     run = rlhf.train(recipe | {"plugins": {"paths": [str(plugin)]}}, out=tmp_path / "run")
     assert held_out(run, "after", "accuracy")["low"] < 0.55
+
+
+# --- heads -----------------------------------------------------------------------------------------------------------
+
+HEADS = ["helpful", "honest", "harmless"]
+
+
+def test_each_head_learns_its_own_axis_and_is_found_again(base: RunResult, tmp_path: Path) -> None:
+    recipe = reward_model(base, heads=HEADS)
+    recipe["data"] = {**DATA, "num_candidates": 2}
+    run = rlhf.train(recipe, out=tmp_path / "run")
+    for head in HEADS:
+        assert held_out(run, "before", f"accuracy_{head}")["low"] < 0.58
+        assert held_out(run, "after", f"accuracy_{head}")["mean"] > 0.6, head
+    assert held_out(run, "after", "accuracy")["low"] > 0.62
+    # PPO on one of the heads: what it is paid is that head's score, and it comes to be paid more.
+    ppo = single(
+        {
+            "algorithm": {
+                "type": "ppo",
+                "steps": 20,
+                "prompts_per_step": 32,
+                "samples_per_prompt": 2,
+                "minibatch_size": 32,
+                "kl_coef": 0.01,
+            },
+            "model": str(base.model),
+            "reward_model": [str(run.model), str(run.model)],
+            "reward": {"type": "reward_model", "heads": {"harmless": 2.0}, "reduce": "min"},
+            "optimizer": {"lr": 2e-3},
+            "rollout": {"max_tokens": 12},
+        },
+        data=DATA,
+        held_out_rows=100,
+    )
+    trained = rlhf.train(ppo, out=tmp_path / "ppo")
+    before, after = (held_out(trained, label, "reward") for label in ("before", "after"))
+    assert after["low"] > before["high"]
