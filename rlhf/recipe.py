@@ -112,6 +112,8 @@ class StageConfig(PartConfig):
     """What a constraint bounds, summed as the reward is; where no part applies the cost is 0. Any reward can be one."""
     cost_model: tuple[ModelConfig, ...] = ()
     """A trained cost model, or a list of them, for the reward `cost_model`."""
+    teacher: ModelConfig | None = None
+    """What distillation learns from: a model of the same vocabulary."""
     reference: ModelConfig | None = None
     """What KL is measured against; the model as the stage finds it where absent."""
     value: RoleConfig | None = None

@@ -104,7 +104,7 @@ def _long_form(key: str, value: Any) -> dict[str, Any]:
         return {}
     if key in ("algorithm", "data", "engine") and isinstance(value, str):
         return {"type": value}
-    if key in ("model", "reference", "reward_model", "cost_model") and isinstance(value, str):
+    if key in ("model", "teacher", "reference", "reward_model", "cost_model") and isinstance(value, str):
         return {"new": {}} if value == "new" else {"path": value}
     raise ConfigError(f"override: {key} is {value!r}, not a table with keys")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf.algorithms.distill import Distill, DistillConfig
 from rlhf.algorithms.grpo import GRPO, GRPOConfig
 from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
@@ -20,3 +21,4 @@ def register_algorithms(register: Register) -> None:
     register("ppo", PPO, config=PPOConfig)
     register("grpo", GRPO, config=GRPOConfig)
     register("raft", RAFT, config=RAFTConfig)
+    register("distill", Distill, config=DistillConfig)

@@ -40,17 +40,17 @@ class NextTokenLoss:
     entropy_grad: ClassVar[bool] = False
 
     def count(self, batch: TokenBatch) -> float:
-        return float(_weights(batch).sum())
+        return float(token_weights(batch).sum())
 
     def __call__(self, output: PolicyOutput, batch: TokenBatch) -> LossSum:
-        weights = _weights(batch)
+        weights = token_weights(batch)
         zero = torch.zeros((), dtype=output.logprobs.dtype, device=output.logprobs.device)
         total = -(torch.where(batch.response_mask, output.logprobs, zero) * weights).sum()
         entropy = torch.where(batch.response_mask, output.entropy, zero).sum()
         return LossSum(total=total, sums={"policy/entropy": (entropy.detach(), batch.response_mask.sum())})
 
 
-def _weights(batch: TokenBatch) -> Tensor:
+def token_weights(batch: TokenBatch) -> Tensor:
     """Weight of each trained token, zero elsewhere, `[B, T]`."""
     if batch.loss_weights is None:
         return batch.response_mask.float()
@@ -84,7 +84,7 @@ class _Supervised(Algorithm):
         batch = self.held_out(run)
         if batch is None:
             return {}
-        weights = _weights(batch)
+        weights = token_weights(batch)
         logprobs = torch.where(weights > 0, run.policy.forward(batch).logprobs, torch.zeros_like(weights))
         return {"loss": (-(logprobs * weights).sum(1) / weights.sum(1)).tolist()}
 

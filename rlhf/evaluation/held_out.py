@@ -15,6 +15,7 @@ TITLES: Mapping[str, str] = {
     "accuracy": "pairs ranked right",
     "accuracy_longer_wins": "baseline: the longer answer wins",
     "reward": "reward",
+    "kl_from_teacher": "KL from the teacher, nats a token",
     "kl_to_reference": "KL to the reference, nats a completion",
 }
 

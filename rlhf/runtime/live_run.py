@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -137,7 +138,7 @@ class LiveRun(RunRows):
         return [rollout for rollout in scored if rollout.error is None]
 
     def collate(self, rollouts: Sequence[Rollout]) -> ScoredBatch:
-        """Rollouts as token rows."""
+        """Rollouts as token rows; scores are NaN where nothing was scored."""
         batch = self._counted(self.encoder.rollout_batch(rollouts))
         sampled = torch.zeros(batch.tokens.shape, dtype=torch.float32)
         for row, rollout in enumerate(rollouts):
@@ -149,7 +150,7 @@ class LiveRun(RunRows):
             attention_mask=batch.attention_mask,
             response_mask=batch.response_mask,
             sampled_logprobs=sampled,
-            scores_B=torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float32),
+            scores_B=torch.tensor([math.nan if r.reward is None else r.reward for r in rollouts], dtype=torch.float32),
             truncated_B=torch.tensor([rollout.completion.finish_reason == "length" for rollout in rollouts]),
             group_B=torch.tensor([groups.setdefault(rollout.prompt.id, len(groups)) for rollout in rollouts]),
             costs_B=None if None in costs else torch.tensor(costs, dtype=torch.float32),

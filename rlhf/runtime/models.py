@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlhf.config import ModelConfig
+from rlhf.config import ModelConfig, NewTokenizerConfig
 from rlhf.data.encode import Encoder
 from rlhf.data.tokenizers import load_tokenizer, new_tokenizer, require_eos, require_vocabulary_fits
 from rlhf.errors import ConfigError
@@ -21,13 +21,11 @@ _TOKENIZER_DOCUMENTS = 100_000
 
 
 def write_new_model(model: ModelConfig, dataset: Dataset, seed: int, path: Path) -> None:
-    """Train a tokenizer on the stage's texts and write a random model of that vocabulary."""
+    """Write a random model, and its tokenizer: trained on the stage's texts, or another model's."""
     from rlhf.engines.pretrained import create_model, save_model
 
     assert model.new is not None
-    size = dataset.sizes.get("texts", 0)
-    texts = islice(dataset.texts(seed), min(size, _TOKENIZER_DOCUMENTS)) if size else _row_texts(dataset, seed)
-    tokenizer = new_tokenizer(model.new.tokenizer, texts)
+    tokenizer = _tokenizer_of_new(model.new.tokenizer, dataset, seed)
     network = create_model(
         model.new,
         vocab_size=len(tokenizer),
@@ -38,6 +36,15 @@ def write_new_model(model: ModelConfig, dataset: Dataset, seed: int, path: Path)
     )
     save_model(network, path)
     save_tokenizer(tokenizer, path)
+
+
+def _tokenizer_of_new(config: NewTokenizerConfig, dataset: Dataset, seed: int) -> PreTrainedTokenizerBase:
+    if config.path is not None:
+        require_model(ModelConfig(path=config.path))
+        return load_tokenizer(config.path)
+    size = dataset.sizes.get("texts", 0)
+    texts = islice(dataset.texts(seed), min(size, _TOKENIZER_DOCUMENTS)) if size else _row_texts(dataset, seed)
+    return new_tokenizer(config, texts)
 
 
 def _row_texts(dataset: Dataset, seed: int) -> Any:

@@ -165,7 +165,8 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int,
 
     specs: dict[str, RoleSpec] = {}
     if "policy" in algorithm.needs:
-        specs["policy"] = spec("policy", config.model, config.optimizer)
+        policy = spec("policy", config.model, config.optimizer)
+        specs["policy"] = policy.model_copy(update={"teacher": _teacher(config, algorithm)})
     if "reference" in algorithm.needs and (config.model.lora is None or config.reference is not None):
         specs["reference"] = spec("reference", config.reference or _without_lora(config.model), None)
     for role, given, judges in (
@@ -184,6 +185,20 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int,
     return specs
 
 
+def _teacher(config: StageConfig, algorithm: Algorithm) -> ModelConfig | None:
+    """The model the policy learns from, which stands beside it in its own processes."""
+    method, needed = config.algorithm.type, "teacher" in algorithm.needs
+    if config.teacher is None:
+        if needed:
+            raise ConfigError(f"{method} learns from a teacher: name one with teacher: PATH")
+        return None
+    if not needed:
+        raise ConfigError(f"teacher: {method} does not learn from a teacher; use distill, or leave it out")
+    if config.teacher.new is not None:
+        raise ConfigError("teacher: a fresh model has nothing to teach; give a trained one, as in teacher: PATH")
+    return _without_lora(config.teacher)
+
+
 def member_name(role: str, number: int) -> str:
     """A member of an ensemble as a role of its own: reward, reward_2, reward_3."""
     return role if number == 0 else f"{role}_{number + 1}"
@@ -199,7 +214,7 @@ def _check_rewards(config: StageConfig, algorithm: Algorithm) -> None:
     method = config.algorithm.type
     if "rollout" in algorithm.needs and config.rollout.temperature == 0:
         raise ConfigError("rollout.temperature: 0 is greedy, from which nothing can be learned; give a positive one")
-    if "rollout" in algorithm.needs and not config.reward:
+    if "rollout" in algorithm.needs and not config.reward and "teacher" not in algorithm.needs:
         raise ConfigError(f"{method} needs a reward: name one with reward: NAME or reward_model: PATH")
     if algorithm.constrained and not config.cost:
         raise ConfigError(f"{method} needs a cost to bound: name one with cost: NAME or cost_model: PATH")

@@ -65,7 +65,11 @@ class Scorer:
         ]
 
     def metrics(self, rollouts: Sequence[Rollout]) -> Metrics:
-        """Figures of scored rollouts: rewards and costs, their parts where there are several, and the monitors'."""
+        """Figures of rollouts: rewards and costs where they were scored, their parts where there are several, and the
+        monitors'.
+        """
+        if any(rollout.reward is None for rollout in rollouts):
+            return self.monitor.metrics(rollouts)
         figures = _figures("reward", [r.reward for r in rollouts], self.rewards, [r.reward_parts for r in rollouts])
         if self.costs is not None:
             figures |= _figures("cost", [r.cost for r in rollouts], self.costs, [r.cost_parts for r in rollouts])

@@ -9,6 +9,7 @@ from rlhf.config import ModelConfig
 from rlhf.data.tokenizers import load_tokenizer
 from rlhf.errors import ConfigError, UserError
 from rlhf.recipe import Recipe
+from rlhf.runtime.models import require_model
 from rlhf.runtime.plan import StagePlan
 
 
@@ -16,6 +17,8 @@ def require_one_vocabulary(plan: StagePlan) -> None:
     """Refuse a role whose model was made with another tokenizer than the stage's own model; folders must exist."""
     for role, spec in plan.specs.items():
         _require_same(role, spec.model, plan.config.model)
+    if plan.config.teacher is not None:
+        _require_same("teacher", plan.config.teacher, plan.config.model)
 
 
 def require_one_vocabulary_ahead(recipe: Recipe, plan: StagePlan) -> None:
@@ -23,6 +26,8 @@ def require_one_vocabulary_ahead(recipe: Recipe, plan: StagePlan) -> None:
     own = _origin(recipe, recipe.stages[plan.name].model)
     others = _origins(recipe, plan.name)
     for role, model in others.items():
+        if model.path is not None:
+            require_model(model)
         if own.path is not None and model.path is not None:
             _require_same(role, model, own)
 
@@ -31,6 +36,7 @@ def _origins(recipe: Recipe, name: str) -> dict[str, ModelConfig]:
     """Where the tokenizer of each other role comes from."""
     stage = recipe.stages[name]
     named: dict[str, ModelConfig | None] = {
+        "teacher": stage.teacher,
         "reference": stage.reference,
         "value": stage.value.model if stage.value else None,
         "cost_value": stage.cost_value.model if stage.cost_value else None,

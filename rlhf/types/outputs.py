@@ -23,7 +23,7 @@ class PolicyOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class DistilledOutput(PolicyOutput):
-    """Of a policy with a teacher: also `divergence`, how far the two distributions of each token are, `[B, T]`, nats."""
+    """Of a policy with a teacher: also `divergence`, how far the distributions of each token are, `[B, T]`, nats."""
 
     divergence: Tensor
 

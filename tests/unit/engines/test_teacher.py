@@ -1,4 +1,4 @@
-"""A policy beside a frozen teacher: the step of the textbook, however a batch is cut, and the teacher stays as it is."""
+"""A policy beside a frozen teacher: the step of the textbook, however it is cut, and the teacher stays as it is."""
 
 from __future__ import annotations
 
