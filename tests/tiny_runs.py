@@ -71,6 +71,20 @@ GRPO: Recipe = {
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }
+DPO: Recipe = {
+    "algorithm": {"type": "dpo", "steps": 3, "batch_size": 8},
+    "model": "stage:sft",
+    "optimizer": {"lr": 3e-3},
+}
+KTO: Recipe = {**DPO, "algorithm": {"type": "kto", "steps": 3, "batch_size": 8}}
+ORPO: Recipe = {**DPO, "algorithm": {"type": "orpo", "steps": 3, "batch_size": 8}}
+ONLINE_DPO: Recipe = {
+    "algorithm": {"type": "online_dpo", "steps": 3, "prompts_per_step": 8, "minibatch_size": 4},
+    "model": "stage:sft",
+    "reward": "pocket_gold",
+    "optimizer": {"lr": 1e-3},
+    "rollout": {"max_tokens": 8},
+}
 
 
 def pipeline(runtime: str = "inline", **changes: Any) -> Recipe:

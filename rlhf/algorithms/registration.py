@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from rlhf.algorithms.cpo import CPO, CPOConfig
 from rlhf.algorithms.distill import Distill, DistillConfig
+from rlhf.algorithms.dpo import DPO, DPOConfig
 from rlhf.algorithms.grpo import GRPO, GRPOConfig
+from rlhf.algorithms.kto import KTO, KTOConfig
+from rlhf.algorithms.online_dpo import OnlineDPO, OnlineDPOConfig
+from rlhf.algorithms.orpo import ORPO, ORPOConfig
 from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
 from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
+from rlhf.algorithms.simpo import SimPO, SimPOConfig
 from rlhf.algorithms.supervised import SFT, Pretrain, SFTConfig, SupervisedConfig
 from rlhf.hookspecs import hookimpl
 from rlhf.registry import Register
@@ -22,3 +28,9 @@ def register_algorithms(register: Register) -> None:
     register("grpo", GRPO, config=GRPOConfig)
     register("raft", RAFT, config=RAFTConfig)
     register("distill", Distill, config=DistillConfig)
+    register("dpo", DPO, config=DPOConfig)
+    register("kto", KTO, config=KTOConfig)
+    register("orpo", ORPO, config=ORPOConfig)
+    register("simpo", SimPO, config=SimPOConfig)
+    register("cpo", CPO, config=CPOConfig)
+    register("online_dpo", OnlineDPO, config=OnlineDPOConfig)

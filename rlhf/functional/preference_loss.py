@@ -1,4 +1,4 @@
-"""Losses over preferences: Bradley-Terry for pairs and rankings, centring, and two of the DPO family.
+"""Losses over preferences: Bradley-Terry for pairs and rankings, centring, and what any loss of a pair shares.
 
 Rankings are `scores_BK`, best first, with bool `present_BK` False where a prompt has fewer than K completions. A
 prompt's loss is the mean over its pairs, so that a prompt with many completions does not outweigh one with two
@@ -7,11 +7,12 @@ prompt's loss is the mean over its pairs, so that a prompt with many completions
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, relu
+from torch.nn.functional import logsigmoid
 
 
 class PairMean(NamedTuple):
@@ -65,21 +66,11 @@ def ranking_accuracy(scores_BK: Tensor, present_BK: Tensor) -> PairMean:
     return _pair_mean((gaps_BP > 0) + 0.5 * (gaps_BP == 0), present_BK)
 
 
-def dpo_logits(
-    policy_chosen_B: Tensor, policy_rejected_B: Tensor, ref_chosen_B: Tensor, ref_rejected_B: Tensor
-) -> Tensor:
-    """`h = log(pi/pi_ref)(chosen) - log(pi/pi_ref)(rejected)`, `[B]`, from log-probs summed over each response."""
-    return (policy_chosen_B - policy_rejected_B) - (ref_chosen_B - ref_rejected_B)
-
-
-def dpo_loss(logits_B: Tensor, beta: float) -> Tensor:
-    """`-log sigmoid(beta h)`, `[B]` (Rafailov et al. 2023, arXiv:2305.18290, equation 7)."""
-    return -logsigmoid(beta * logits_B)
-
-
-def dpo_hinge_loss(logits_B: Tensor, beta: float) -> Tensor:
-    """`max(0, 1 - beta h)`, `[B]` (SLiC, arXiv:2305.10425, as normalised by RSO, arXiv:2309.06657)."""
-    return relu(1 - beta * logits_B)
+def mean_over_pairs(scores_BK: Tensor, present_BK: Tensor, loss_of_gap: Callable[[Tensor], Tensor]) -> PairMean:
+    """`mean over i < j of loss(s_i - s_j)` for any loss of a gap, `[B, P]` to `[B, P]`; K = 2 is the loss itself."""
+    better_P, worse_P = _pairs(scores_BK)
+    kept_BK = _present(scores_BK, present_BK)
+    return _pair_mean(loss_of_gap(kept_BK[:, better_P] - kept_BK[:, worse_P]), present_BK)
 
 
 def _pairs(scores_BK: Tensor) -> tuple[Tensor, Tensor]:

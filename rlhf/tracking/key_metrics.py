@@ -8,6 +8,8 @@ from collections.abc import Mapping
 KEY_METRICS: tuple[tuple[str, ...], ...] = (
     ("reward/accuracy", "reward/margin", "reward/loss", "policy/loss"),
     ("reward/mean", "policy/kl_to_reference", "policy/approx_kl", "rollout/length"),
+    ("preference/accuracy", "preference/margin", "policy/loss"),
+    ("preference/chosen_reward", "preference/rejected_reward", "policy/loss"),
     ("policy/loss", "policy/grad_norm", "policy/lr"),
 )
 _ALARMS = ("reward/failed", "data/dropped")  # shown only when they are not zero

@@ -10,7 +10,7 @@ import pytest
 
 import rlhf
 from rlhf.types import Axis
-from tests.tiny_runs import GRPO, RAFT, REWARD, SFT, pipeline
+from tests.tiny_runs import DPO, GRPO, KTO, ONLINE_DPO, ORPO, RAFT, REWARD, SFT, pipeline
 
 # Together these log every figure there is; an algorithm with figures of its own adds a recipe here.
 RECIPES = {
@@ -22,6 +22,7 @@ RECIPES = {
     "groups": pipeline(
         stages={"sft": SFT, "reward": REWARD, "grpo": GRPO}, stages__grpo__algorithm__correction="token"
     ),
+    "preferences": pipeline(stages={"sft": SFT, "dpo": DPO, "kto": KTO, "orpo": ORPO, "online_dpo": ONLINE_DPO}),
 }
 _NO_METRIC = {"step", "time", "stage", "nonfinite"}
 

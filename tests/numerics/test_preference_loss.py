@@ -1,4 +1,4 @@
-"""Bradley-Terry for pairs and rankings, centring, accuracy, DPO."""
+"""Bradley-Terry for pairs and rankings, centring, accuracy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from torch import Tensor
 from rlhf.functional.preference_loss import (
     bradley_terry_loss,
     centring_loss,
-    dpo_hinge_loss,
-    dpo_logits,
-    dpo_loss,
+    mean_over_pairs,
     ranking_accuracy,
     ranking_loss,
 )
@@ -63,6 +61,17 @@ def test_rankings_by_definition() -> None:
         assert losses[b].item() == pytest.approx(expected)
         assert centring[b].item() == pytest.approx(sum((s[i] + s[j]) ** 2 for i, j in pairs) / count)
         assert accuracy[b].item() == pytest.approx(sum(s[i] > s[j] for i, j in pairs) / count)
+
+
+def test_any_loss_of_a_gap_is_a_mean_over_pairs() -> None:
+    scores, present, _ = rankings()
+    cubed, has_pair = mean_over_pairs(torch.where(present, scores, NAN), present, lambda gap: gap**3)
+    for b in range(5):
+        gaps = [i - j for i, j in itertools.combinations(scores[b, present[b]].tolist(), 2)]
+        assert cubed[b].item() == pytest.approx(sum(gap**3 for gap in gaps) / max(len(gaps), 1))
+        assert has_pair[b].item() == bool(gaps)
+    plain = mean_over_pairs(scores, present, lambda gap: -torch.nn.functional.logsigmoid(gap))
+    torch.testing.assert_close(plain.mean_B, ranking_loss(scores, present).mean_B)
 
 
 def test_two_completions_are_a_pair() -> None:
@@ -116,25 +125,6 @@ def test_a_constant_model_is_half_right() -> None:
     assert two_of_three.mean_B.item() == pytest.approx(2 / 3)
 
 
-def test_dpo_by_hand() -> None:
-    h = dpo_logits(*(torch.tensor([x]) for x in (-1.0, -4.0, -2.0, -3.5)))
-    assert h.item() == 1.5  # (-1 + 4) - (-2 + 3.5)
-    assert dpo_loss(h, 0.4).item() == pytest.approx(nll(0.6))
-    assert dpo_hinge_loss(h, 0.4).item() == pytest.approx(0.4)
-    assert dpo_hinge_loss(h, 2.0).item() == 0
-    assert dpo_hinge_loss(-h, 2.0).item() == pytest.approx(4)
-
-
-def test_dpo_starts_at_ln_two_and_pushes_the_sides_apart() -> None:
-    chosen, rejected = torch.tensor([-5.0], requires_grad=True), torch.tensor([-7.0], requires_grad=True)
-    loss = dpo_loss(dpo_logits(chosen, rejected, chosen.detach(), rejected.detach()), 0.1)
-    assert loss.item() == pytest.approx(math.log(2))
-    loss.sum().backward()
-    assert chosen.grad is not None
-    assert rejected.grad is not None
-    assert (chosen.grad.item(), rejected.grad.item()) == pytest.approx((-0.05, 0.05))
-
-
 def test_gradients() -> None:
     scores, present, margin = rankings()
     scores.requires_grad_()
@@ -142,6 +132,4 @@ def test_gradients() -> None:
     assert check(lambda s: ranking_loss(s, present, margin).mean_B, scores)
     assert check(lambda s: centring_loss(s, present).mean_B, scores)
     assert check(lambda s: bradley_terry_loss(s[:, 0], s[:, 1], margin), scores)
-    sides = lambda s: dpo_logits(s[:, 0], s[:, 1], s[:, 2], s[:, 3])  # noqa: E731
-    assert check(lambda s: dpo_loss(sides(s), 0.3), scores)
-    assert check(lambda s: dpo_hinge_loss(sides(s), 0.3), scores)
+    assert check(lambda s: mean_over_pairs(s, present, lambda gap: gap.square()).mean_B, scores)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlhf.functional.advantages import discounted_returns, gae, token_rewards
 from rlhf.functional.aggregation import prompt_mean, sequence_mean, sequence_sum, token_mean, weighted_sum
+from rlhf.functional.dpo_loss import dpo_hinge_loss, dpo_logits, dpo_loss
 from rlhf.functional.group_advantages import (
     grpo_advantages,
     leave_one_out_baseline,
@@ -28,7 +29,6 @@ from rlhf.functional.kl import AdaptiveKL, k1, k2, k3, update_kl
 from rlhf.functional.logprobs import entropy
 from rlhf.functional.masked import masked_mean, masked_sum, masked_var, whiten
 from rlhf.functional.policy_loss import clipped_policy_loss, policy_gradient_loss
-from rlhf.functional.preference_loss import dpo_hinge_loss, dpo_logits, dpo_loss
 
 Inputs = dict[str, Any]
 Case = dict[str, Any]

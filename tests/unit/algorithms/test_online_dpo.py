@@ -1,0 +1,98 @@
+"""Online DPO's pairs, steps and options; what happens where a reward tells nothing apart."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import rlhf
+from rlhf.algorithms.dpo import DPOLoss
+from rlhf.algorithms.online_dpo import OnlineDPO, OnlineDPOConfig
+from rlhf.errors import ConfigError
+from rlhf.types import PolicyOutput, ScoredBatch, TokenBatch
+from tests.tiny_runs import DATA, ONLINE_DPO, SFT, changed, single, weights_of
+
+ALONE = {**ONLINE_DPO, "model": SFT["model"]}
+
+
+def batch_of(scores: list[float], groups: list[int], truncated: list[int] = []) -> ScoredBatch:  # noqa: B006
+    """Rows `[i, i, i]` whose last two tokens were sampled with log-prob -1."""
+    rows = len(scores)
+    tokens = torch.arange(rows).repeat_interleave(3).view(rows, 3)
+    mask = torch.tensor([False, True, True]).expand(rows, 3)
+    return ScoredBatch(
+        tokens=tokens,
+        attention_mask=torch.ones_like(mask),
+        response_mask=mask,
+        sampled_logprobs=torch.where(mask, -1.0, 0.0),
+        scores_B=torch.tensor(scores),
+        truncated_B=torch.tensor([i in truncated for i in range(rows)]),
+        group_B=torch.tensor(groups),
+    )
+
+
+class Reference:
+    """Each token of row i has log-prob -i."""
+
+    def forward(self, batch: TokenBatch) -> PolicyOutput:
+        logprobs = -batch.tokens.float()
+        return PolicyOutput(logprobs=logprobs, entropy=logprobs)
+
+
+RUN: Any = SimpleNamespace(reference=Reference(), together=lambda *calls: [call() for call in calls])
+
+
+def test_pairs_are_the_best_and_the_worst_with_their_reference_logprobs() -> None:
+    batch = batch_of([1.0, 3.0, 2.0, 0.0, 5.0, 5.0, 7.0, 9.0], [0, 0, 0, 0, 1, 1, 2, 2])
+    pairs, figures = OnlineDPO(OnlineDPOConfig(steps=1)).paired(RUN, batch)
+    assert pairs.candidates.tokens[:, 0].tolist() == [1, 3, 7, 6]
+    assert pairs.present_BK.tolist() == [[True, True]] * 2
+    assert pairs.ref_logprobs_BK is not None
+    assert pairs.ref_logprobs_BK.tolist() == [[-2, -6], [-14, -12]]
+    assert type(pairs.candidates) is TokenBatch
+    # 2 tokens a row: -2 against -2i, over the rows 0 to 7.
+    assert figures == {"policy/kl_to_reference": 5.0, "preference/pairs": pytest.approx(2 / 3)}
+
+
+def test_a_completion_that_was_cut_pays_for_it() -> None:
+    batch = batch_of([1.0, 0.5], [0, 0], truncated=[0])
+    for penalty, best_first in ((0.0, [0, 1]), (0.4, [0, 1]), (0.6, [1, 0])):
+        pairs, _ = OnlineDPO(OnlineDPOConfig(steps=1, missing_eos_penalty=penalty)).paired(RUN, batch)
+        assert pairs.candidates.tokens[:, 0].tolist() == best_first
+
+
+def test_the_loss_is_that_of_dpo_with_the_same_options() -> None:
+    config = OnlineDPOConfig(steps=1, loss="robust", beta=0.4, label_smoothing=0.1, length_normalised=True)
+    assert OnlineDPO(config).loss == DPOLoss(0.4, "robust", 0.1, True)
+
+
+def test_schedules_span_every_minibatch() -> None:
+    assert OnlineDPO(OnlineDPOConfig(steps=1, prompts_per_step=9, minibatch_size=4)).updates_per_step == 3
+
+
+def test_where_the_reward_tells_nothing_apart_nothing_is_learned_and_it_is_said(tmp_path) -> None:
+    run = rlhf.train(single({**ALONE, "reward": "constant"}, data={**DATA, "num_prompts": 9}), out=tmp_path / "run")
+    assert [row["preference/pairs"] for row in run.metrics] == [0, 0, 0]
+    assert all("policy/loss" not in row for row in run.metrics)
+    start, end = (weights_of(path) for path in (tmp_path / "run" / "initial", run.model))
+    assert start.keys() == end.keys()
+    assert all(torch.equal(start[name], end[name]) for name in end)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"algorithm.samples_per_prompt": 1}, r"algorithm\.samples_per_prompt: .*greater than or equal to 2"),
+        ({"algorithm.label_smoothing": 0.1, "algorithm.loss": "ipo"}, "has no meaning for the loss ipo"),
+        ({"algorithm.missing_eos_penalty": -1.0}, r"algorithm\.missing_eos_penalty: .*greater than or equal to 0"),
+        ({"reward": ()}, "online_dpo needs a reward"),
+        ({"rollout.temperature": 0}, r"rollout\.temperature: 0 is greedy"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_line(tmp_path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        rlhf.train(changed(single(ALONE), changes), out=tmp_path / "run")
+    assert "\n" not in str(caught.value)
