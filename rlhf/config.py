@@ -29,6 +29,12 @@ class Part(BaseModel):
         return dict(self.model_extra or {})
 
 
+class RewardPart(Part):
+    """A reward by name, its weight in the sum, and its options."""
+
+    weight: float = 1.0
+
+
 class NewTokenizerConfig(PartConfig):
     """A tokenizer trained on the stage's own texts, or another model's."""
 
@@ -129,6 +135,58 @@ class RoleConfig(PartConfig):
 
     model: ModelConfig
     optimizer: OptimizerConfig | None = None
+
+
+class AnswersConfig(PartConfig):
+    """A model and how it answers in an evaluation: as it is, by choice among samples, or after examples."""
+
+    model: str
+    """`stage:NAME`, a folder or a hub name; all there is to say where it answers as it is."""
+    best_of: int = Field(default=1, ge=1)
+    """Samples drawn for one answer, of which the reward picks one."""
+    rejection_beta: float | None = Field(default=None, gt=0)
+    """Take samples in order with probability exp((reward - best reward) / beta) instead of always the best one (RSO,
+    arXiv:2309.06657).
+    """
+    reward: tuple[RewardPart, ...] = ()
+    """What picks, summed by weight: `reward: NAME`, or a list of tables with `type` and `weight`."""
+    reward_model: tuple[str, ...] = ()
+    """A trained reward model that picks, or several of them: `stage:NAME` or a folder."""
+    in_context: str | tuple[dict[str, Any], ...] = ()
+    """Examples shown before every prompt, in any format with an answer: a file, or rows written here. What a model
+    makes of them without training is the baseline of URIAL (arXiv:2312.01552).
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """`before: stage:NAME`, `reward: NAME`, `reward_model: PATH`."""
+        if isinstance(value, str):
+            return {"model": value}
+        if not isinstance(value, dict):
+            return value
+        lists = {
+            key: value[key] if isinstance(value[key], list | tuple) else [value[key]]
+            for key in ("reward", "reward_model")
+            if value.get(key)
+        }
+        if "reward_model" in lists:
+            lists.setdefault("reward", ["reward_model"])
+        if "reward" in lists:
+            lists["reward"] = [{"type": item} if isinstance(item, str) else item for item in lists["reward"]]
+        return value | lists
+
+    @model_validator(mode="after")
+    def _picks_by_something(self) -> AnswersConfig:
+        if self.best_of > 1 and not self.reward:
+            raise ValueError(
+                f"best_of {self.best_of} needs something to pick by: give reward_model: PATH, or reward: NAME"
+            )
+        if self.best_of == 1 and (self.reward or self.rejection_beta):
+            raise ValueError("there is nothing to pick from: give best_of: N, or leave reward and rejection_beta out")
+        if any(part.type == "reward_model" for part in self.reward) and not self.reward_model:
+            raise ValueError("reward `reward_model` needs `reward_model: PATH` beside it")
+        return self
 
 
 class RoleSpec(PartConfig):

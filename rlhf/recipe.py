@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from rlhf.config import ModelConfig, OptimizerConfig, Part, PartConfig, RoleConfig
+from rlhf.config import AnswersConfig, ModelConfig, OptimizerConfig, Part, PartConfig, RewardPart, RoleConfig
 from rlhf.errors import ConfigError, nearest
 from rlhf.plugins import Plugins, PluginSettings
 from rlhf.recipe_file import apply_overrides, expand_variables, merged, read_yaml, shipped_recipes, table_at
@@ -72,12 +72,6 @@ class RolloutConfig(PartConfig):
             num_samples=num_samples,
             seed=seed,
         )
-
-
-class RewardPart(Part):
-    """A reward by name, its weight in the sum, and its options."""
-
-    weight: float = 1.0
 
 
 class RowsConfig(PartConfig):
@@ -152,10 +146,10 @@ class EvaluationConfig(PartConfig):
     """The 3H evaluation at the end of a run."""
 
     suite: str = "3h"
-    before: str | None = None
-    """The model to compare with: `stage:NAME` or a path."""
-    after: str
-    """The model the run is about: `stage:NAME` or a path."""
+    before: AnswersConfig | None = None
+    """The model to compare with: `stage:NAME` or a path, or a table that also says how it answers."""
+    after: AnswersConfig
+    """The model the run is about, in the same way."""
     num_prompts: int = Field(default=600, ge=3)
     max_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, ge=0)
@@ -253,6 +247,9 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
             registry.check(kind, part.type, part.options, at + where)
         for grader in stage.monitor:
             registry.get("grader", grader, at + "monitor")
+    for side in ("before", "after"):
+        for part in getattr(getattr(recipe.evaluation, side, None), "reward", ()):
+            registry.check("reward", part.type, part.options, f"evaluation.{side}.reward")
     for tracker in recipe.trackers:
         registry.get("tracker", tracker, "trackers")
 
@@ -300,11 +297,12 @@ def _with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
     """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it; so does `cost`."""
     settings = table_at(data, "plugins")
     paths = _paths(settings)
-    for stage in data["stages"].values():
-        for key in ("reward", "cost"):
-            given = stage.get(key, ())
-            items = given if isinstance(given, list | tuple) else [given]
-            stage[key] = [_named_reward(item, paths) for item in items]
+    evaluation = data.get("evaluation")
+    sides = [evaluation.get(side) for side in ("before", "after")] if isinstance(evaluation, dict) else []
+    for table in (*data["stages"].values(), *(side for side in sides if isinstance(side, dict))):
+        for key in {"reward", "cost"} & table.keys():
+            items = table[key] if isinstance(table[key], list | tuple) else [table[key]]
+            table[key] = [_named_reward(item, paths) for item in items]
     data["plugins"] = settings | {"paths": paths}
     return data
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from rlhf.cli.options import JsonOption
 from rlhf.cli.terminal import output_to_stderr, print_json, print_table
 
 if TYPE_CHECKING:
+    from rlhf.config import AnswersConfig
     from rlhf.evaluation.result import EvaluationResult
     from rlhf.evaluation.statistics import Estimate
     from rlhf.types import Axis
@@ -29,12 +29,34 @@ def evaluate(
     max_tokens: Annotated[int, typer.Option(min=1, help="Longest answer in tokens.")] = 64,
     temperature: Annotated[float, typer.Option(min=0, help="Of sampling; 0 is greedy.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of sampling.")] = 0,
+    best_of: Annotated[int, typer.Option(min=1, metavar="N", help="MODEL gives the best of N samples.")] = 1,
+    rejection_beta: Annotated[
+        float | None, typer.Option(metavar="BETA", help="Pick by rejection sampling at this temperature instead.")
+    ] = None,
+    reward_model: Annotated[str | None, typer.Option(metavar="FOLDER", help="Picks among samples.")] = None,
+    reward: Annotated[str | None, typer.Option(metavar="NAME", help="A reward that picks, by name.")] = None,
+    in_context: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Examples shown to MODEL before every prompt.")
+    ] = None,
 ) -> None:
-    """Grade a model's answers as helpful, honest and harmless, with 95 % intervals over prompts."""
-    from rlhf.runtime.evaluating import evaluate_models
+    """Grade a model's answers as helpful, honest and harmless, with 95 % intervals over prompts.
 
-    models = {"baseline": Path(baseline)} if baseline is not None else {}
-    models["model"] = Path(model)
+    The last five options say how MODEL answers; a baseline always answers as it is.
+    """
+    from rlhf.config import AnswersConfig
+    from rlhf.runtime.evaluating import evaluate_models
+    from rlhf.validation import validated
+
+    given = {
+        "best_of": best_of,
+        "rejection_beta": rejection_beta,
+        "reward_model": reward_model,
+        "reward": reward,
+        "in_context": in_context,
+    }
+    said = {name: value for name, value in given.items() if value is not None}
+    models = {"baseline": AnswersConfig(model=baseline)} if baseline is not None else {}
+    models["model"] = validated(AnswersConfig, {"model": model, **said}, "")
     with output_to_stderr(json):
         results = evaluate_models(
             models, suite, num_prompts=num_prompts, max_tokens=max_tokens, temperature=temperature, seed=seed
@@ -55,16 +77,18 @@ def _print(results: dict[str, EvaluationResult]) -> None:
         rows.append([axis, *cells, estimate_text(differences.get(axis), "+")])
     print_table(["", *results, "change" if differences else ""], rows)
     for label, result in results.items():
+        if result.answering:
+            typer.echo(f"{label}: " + ", ".join(f"{name} {value:.4g}" for name, value in result.answering.items()))
         failed = sum(score.failed for score in result.axes.values())
         if failed or result.dropped:
             typer.echo(f"{label}: {failed} grades failed, {result.dropped} prompts did not fit the context", err=True)
 
 
-def _as_json(models: dict[str, Path], results: dict[str, EvaluationResult]) -> dict[str, Any]:
+def _as_json(models: dict[str, AnswersConfig], results: dict[str, EvaluationResult]) -> dict[str, Any]:
     from rlhf.evaluation.result import bounds
 
     figures: dict[str, Any] = {
-        label: {"path": str(models[label])} | result.as_dict() for label, result in results.items()
+        label: {"path": models[label].model} | result.as_dict() for label, result in results.items()
     }
     changes = {axis: {"mean": e.value, "interval": bounds(e)} for axis, e in _differences(results).items()}
     return figures | ({"change": changes} if changes else {})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class EvaluationResult:
     axes: Mapping[Axis, AxisScore]
     graded: tuple[GradedRollout, ...]
     dropped: int
+    answering: Mapping[str, float] = field(default_factory=dict)
+    """What choosing among samples gained and cost; nothing where a model answered as it is."""
 
     def scores(self) -> dict[str, float | None]:
         """Mean of each axis: `before` or `after` of summary.json."""
@@ -48,7 +50,8 @@ class EvaluationResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for `--json`: no rollouts, no NaN."""
-        return {
+        chosen = {"answering": dict(self.answering)} if self.answering else {}
+        return chosen | {
             "suite": self.suite,
             "dropped": self.dropped,
             "axes": {

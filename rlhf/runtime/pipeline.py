@@ -11,13 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from rlhf.config import AnswersConfig
 from rlhf.errors import ConfigError, Interrupted
 from rlhf.evaluation.report import write_report
 from rlhf.plugins import Plugins, load_plugins
 from rlhf.protocols import Dataset
 from rlhf.recipe import Recipe, check_parts, load_recipe
 from rlhf.runtime.checkpoints import Checkpoints
-from rlhf.runtime.evaluating import evaluate_models
+from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.inline import run_inline
 from rlhf.runtime.journal import DriverJournal, Interruption, Journal
 from rlhf.runtime.models import require_model, write_new_model
@@ -44,6 +45,8 @@ def prepare(
         if not _made_by_a_stage(loaded, name):
             require_model(plan.config.model)
         require_one_vocabulary_ahead(loaded, plan)
+    if loaded.evaluation is not None:
+        check_evaluation(loaded.evaluation)
     return loaded, plugins
 
 
@@ -193,8 +196,8 @@ def _evaluate(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
     """Grade `before` and `after` on the same prompts; the figures of `summary.json`."""
     config = recipe.evaluation
     assert config is not None
-    sources = {"before": config.before, "after": config.after}
-    models = {label: _model_at(recipe, source, folder) for label, source in sources.items() if source is not None}
+    sides = {"before": config.before, "after": config.after}
+    models = {label: _answers_at(recipe, side, folder) for label, side in sides.items() if side is not None}
     results = evaluate_models(
         models,
         config.suite,
@@ -207,13 +210,20 @@ def _evaluate(recipe: Recipe, plugins: Plugins, folder: Path) -> dict[str, Any]:
     for label, result in results.items():
         result.write_rows(folder / "evaluation" / f"{label}.jsonl")
     scores: dict[str, Any] = {label: result.scores() for label, result in results.items()}
-    return scores | {"intervals": {label: result.intervals() for label, result in results.items()}}
+    answering = {label: dict(result.answering) for label, result in results.items() if result.answering}
+    intervals = {label: result.intervals() for label, result in results.items()}
+    return scores | {"intervals": intervals} | ({"answering": answering} if answering else {})
 
 
-def _model_at(recipe: Recipe, source: str, folder: Path) -> Path:
-    if not source.startswith("stage:"):
-        return Path(source)
-    return stage_folder(recipe, source.removeprefix("stage:"), folder) / "model"
+def _answers_at(recipe: Recipe, answers: AnswersConfig, folder: Path) -> AnswersConfig:
+    """With the folders of this run's stages for `stage:NAME`."""
+
+    def at(source: str) -> str:
+        stage = source.removeprefix("stage:")
+        return source if stage == source else str(stage_folder(recipe, stage, folder) / "model")
+
+    models = tuple(map(at, answers.reward_model))
+    return answers.model_copy(update={"model": at(answers.model), "reward_model": models})
 
 
 def _versions() -> dict[str, str]:

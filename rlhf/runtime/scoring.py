@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rlhf.config import RewardPart
 from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins
 from rlhf.protocols import Grader, HeadScores, JudgingRole, RewardFn
-from rlhf.recipe import RewardPart, StageConfig
+from rlhf.recipe import StageConfig
 from rlhf.rewards.function import FunctionReward
 from rlhf.rewards.rubric import Rubric, WeightedReward
 from rlhf.runtime.role_models import RoleModels

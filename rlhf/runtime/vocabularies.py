@@ -16,9 +16,9 @@ from rlhf.runtime.plan import StagePlan
 def require_one_vocabulary(plan: StagePlan) -> None:
     """Refuse a role whose model was made with another tokenizer than the stage's own model; folders must exist."""
     for role, spec in plan.specs.items():
-        _require_same(role, spec.model, plan.config.model)
+        require_same_vocabulary(role, spec.model, plan.config.model)
     if plan.config.teacher is not None:
-        _require_same("teacher", plan.config.teacher, plan.config.model)
+        require_same_vocabulary("teacher", plan.config.teacher, plan.config.model)
 
 
 def require_one_vocabulary_ahead(recipe: Recipe, plan: StagePlan) -> None:
@@ -29,7 +29,7 @@ def require_one_vocabulary_ahead(recipe: Recipe, plan: StagePlan) -> None:
         if model.path is not None:
             require_model(model)
         if own.path is not None and model.path is not None:
-            _require_same(role, model, own)
+            require_same_vocabulary(role, model, own)
 
 
 def _origins(recipe: Recipe, name: str) -> dict[str, ModelConfig]:
@@ -54,7 +54,8 @@ def _origin(recipe: Recipe, model: ModelConfig) -> ModelConfig:
     return model
 
 
-def _require_same(role: str, theirs: ModelConfig, own: ModelConfig) -> None:
+def require_same_vocabulary(role: str, theirs: ModelConfig, own: ModelConfig) -> None:
+    """Refuse `theirs` where its tokenizer is not that of `own`; both folders must exist."""
     if theirs.path == own.path or _same_file(theirs, own):
         return
     here = _vocabulary(own)
