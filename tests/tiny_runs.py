@@ -50,8 +50,27 @@ PPO: Recipe = {
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }
+PPO_LAGRANGIAN: Recipe = {
+    **PPO,
+    "algorithm": {**PPO["algorithm"], "type": "ppo_lagrangian", "cost_limit": 2.0, "cost_decay": 0.5},
+    "cost": [{"type": "num_tokens", "free": 2}, {"type": "graded", "grader": "pocket_harmless", "invert": True}],
+}
 RAFT: Recipe = {
     "algorithm": {"type": "raft", "steps": 2, "prompts_per_step": 8, "samples_per_prompt": 4, "minibatch_size": 4},
+    "model": "stage:sft",
+    "reward": "pocket_gold",
+    "optimizer": {"lr": 1e-3},
+    "rollout": {"max_tokens": 8},
+}
+DPO: Recipe = {
+    "algorithm": {"type": "dpo", "steps": 3, "batch_size": 8},
+    "model": "stage:sft",
+    "optimizer": {"lr": 3e-3},
+}
+KTO: Recipe = {**DPO, "algorithm": {"type": "kto", "steps": 3, "batch_size": 8}}
+ORPO: Recipe = {**DPO, "algorithm": {"type": "orpo", "steps": 3, "batch_size": 8}}
+ONLINE_DPO: Recipe = {
+    "algorithm": {"type": "online_dpo", "steps": 3, "prompts_per_step": 8, "minibatch_size": 4},
     "model": "stage:sft",
     "reward": "pocket_gold",
     "optimizer": {"lr": 1e-3},
@@ -68,20 +87,6 @@ GRPO: Recipe = {
     },
     "model": "stage:sft",
     "reward_model": "stage:reward",
-    "optimizer": {"lr": 1e-3},
-    "rollout": {"max_tokens": 8},
-}
-DPO: Recipe = {
-    "algorithm": {"type": "dpo", "steps": 3, "batch_size": 8},
-    "model": "stage:sft",
-    "optimizer": {"lr": 3e-3},
-}
-KTO: Recipe = {**DPO, "algorithm": {"type": "kto", "steps": 3, "batch_size": 8}}
-ORPO: Recipe = {**DPO, "algorithm": {"type": "orpo", "steps": 3, "batch_size": 8}}
-ONLINE_DPO: Recipe = {
-    "algorithm": {"type": "online_dpo", "steps": 3, "prompts_per_step": 8, "minibatch_size": 4},
-    "model": "stage:sft",
-    "reward": "pocket_gold",
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }

@@ -7,7 +7,7 @@ Schulman et al. 2017 (arXiv:1707.06347); for language models Ziegler et al. 2019
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -61,6 +61,18 @@ class ValueLoss:
         return LossSum(total=total, sums={"value/clip_fraction": (loss.clipped.sum(), mask.sum())})
 
 
+class Credit(NamedTuple):
+    """What the tokens of a batch are credited with, and what was expected of them; `[B, T]`, zero outside the mask."""
+
+    advantages: Tensor
+    returns: Tensor
+    values: Tensor
+
+    def explained_variance(self, mask: Tensor) -> float:
+        """How much of the returns the values foresaw."""
+        return explained_variance(value_moments(self.values, self.returns, mask))
+
+
 class PPO(PolicyGradient[PPOConfig]):
     """Policy and value model improved on the policy's own samples."""
 
@@ -80,22 +92,31 @@ class PPO(PolicyGradient[PPOConfig]):
             lambda: run.policy.forward(batch), lambda: run.reference.forward(batch), lambda: run.value.forward(batch)
         )
         models, mask = compared(batch, policy.logprobs, reference.logprobs), batch.response_mask
-        old_values = torch.where(mask, value.values, 0)
+        scores_B, final_values_B = self.ends(batch, value.final_values_B)
+        credit = self.credit(scores_B, self.kl_in_reward * models.kl, mask, value.values, final_values_B)
+        experience = self.experience(batch, models, whiten(credit.advantages, mask))
+        valued = ValuedExperience(**dict(experience.tensors()), old_values=credit.values, returns=credit.returns)
+        return valued, {**self.figures(batch, models), "value/explained_variance": credit.explained_variance(mask)}
 
-        scores_B, final_values_B = self._ends(batch, value.final_values_B)
-        in_reward = self.kl_coef if self.config.kl_penalty == "k1_in_reward" else 0.0
-        rewards = token_rewards(scores_B, models.kl, mask, in_reward)
+    @property
+    def kl_in_reward(self) -> float:
+        """What a nat of KL costs at its token; 0 where it is a term of the loss."""
+        return self.kl_coef if self.config.kl_penalty == "k1_in_reward" else 0.0
+
+    def credit(
+        self, scores_B: Tensor, penalty: Tensor, mask: Tensor, values: Tensor, final_values_B: Tensor | None
+    ) -> Credit:
+        """GAE of what is due at each token: less its penalty, and at the last one the score."""
+        rewards = token_rewards(scores_B, penalty, mask, 1.0)
         if self.config.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
+        old_values = torch.where(mask, values, 0)
         advantages, returns = gae(
             rewards, old_values, mask, self.config.gamma, self.config.lam, final_values_B=final_values_B
         )
-        experience = self.experience(batch, models, whiten(advantages, mask))
-        valued = ValuedExperience(**dict(experience.tensors()), old_values=old_values, returns=returns)
-        explained = explained_variance(value_moments(old_values, returns, mask))
-        return valued, {**self.figures(batch, models), "value/explained_variance": explained}
+        return Credit(advantages, returns, old_values)
 
-    def _ends(self, batch: ScoredBatch, final_values_B: Tensor) -> tuple[Tensor, Tensor]:
+    def ends(self, batch: ScoredBatch, final_values_B: Tensor) -> tuple[Tensor, Tensor]:
         """Scores due, and values of what follows, at the end of each completion; one of the two where it was cut."""
         bootstrapped_B = (
             batch.truncated_B if self.config.truncated == "bootstrap" else torch.zeros_like(batch.truncated_B)

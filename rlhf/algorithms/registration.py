@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf.algorithms.cost_model import CostModel, CostModelConfig
 from rlhf.algorithms.cpo import CPO, CPOConfig
 from rlhf.algorithms.distill import Distill, DistillConfig
 from rlhf.algorithms.dpo import DPO, DPOConfig
@@ -10,6 +11,7 @@ from rlhf.algorithms.kto import KTO, KTOConfig
 from rlhf.algorithms.online_dpo import OnlineDPO, OnlineDPOConfig
 from rlhf.algorithms.orpo import ORPO, ORPOConfig
 from rlhf.algorithms.ppo import PPO, PPOConfig
+from rlhf.algorithms.ppo_lagrangian import PPOLagrangian, PPOLagrangianConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
 from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
 from rlhf.algorithms.simpo import SimPO, SimPOConfig
@@ -24,13 +26,15 @@ def register_algorithms(register: Register) -> None:
     register("pretrain", Pretrain, config=SupervisedConfig)
     register("sft", SFT, config=SFTConfig)
     register("reward_model", RewardModel, config=RewardModelConfig)
+    register("cost_model", CostModel, config=CostModelConfig)
     register("ppo", PPO, config=PPOConfig)
+    register("ppo_lagrangian", PPOLagrangian, config=PPOLagrangianConfig)
     register("grpo", GRPO, config=GRPOConfig)
-    register("raft", RAFT, config=RAFTConfig)
-    register("distill", Distill, config=DistillConfig)
     register("dpo", DPO, config=DPOConfig)
     register("kto", KTO, config=KTOConfig)
     register("orpo", ORPO, config=ORPOConfig)
     register("simpo", SimPO, config=SimPOConfig)
     register("cpo", CPO, config=CPOConfig)
+    register("raft", RAFT, config=RAFTConfig)
     register("online_dpo", OnlineDPO, config=OnlineDPOConfig)
+    register("distill", Distill, config=DistillConfig)

@@ -22,12 +22,14 @@ count the sum is divided, once.
     correction         importance weights where another engine sampled
     value_loss         clipped value regression, explained variance
     preference_loss    Bradley-Terry for pairs and K-way rankings, centring
+    plackett_luce      the listwise loss of K-way rankings
     dpo_loss           DPO and its relatives: hinge (SLiC), IPO, cDPO, robust DPO
     kto_loss           KTO: completions judged one by one
     reference_free     SimPO's margin and ORPO's odds ratio
-    plackett_luce      the listwise loss of K-way rankings
     distillation       forward, reverse and Jensen-Shannon divergence from a teacher, in chunks
     selection          the best of n, rejection sampling, and their KL
     pairing            the best and the worst of a prompt's samples
+    ensemble           scores of several reward models as one
+    lagrangian         reward under a limit on cost: the price and the advantages at it
     aggregation        token, sequence and prompt means as weights and a count
 """

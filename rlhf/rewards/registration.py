@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from rlhf.hookspecs import hookimpl
 from rlhf.registry import Register
-from rlhf.rewards.builtin import Constant, ConstantConfig
+from rlhf.rewards.builtin import Constant, ConstantConfig, NumTokens, NumTokensConfig
+from rlhf.rewards.graded import Graded, GradedConfig
 from rlhf.rewards.model import CostModelReward, ModelRewardConfig, RewardModelReward
 
 
 @hookimpl
 def register_rewards(register: Register) -> None:
-    """Add `reward_model`, `cost_model` and `constant`."""
+    """Add `reward_model`, `cost_model`, `graded`, `num_tokens` and `constant`."""
     register("reward_model", RewardModelReward, config=ModelRewardConfig)
     register("cost_model", CostModelReward, config=ModelRewardConfig)
+    register("graded", Graded, config=GradedConfig)
+    register("num_tokens", NumTokens, config=NumTokensConfig)
     register("constant", Constant, config=ConstantConfig)

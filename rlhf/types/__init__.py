@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from rlhf.types.batches import (
     Batch,
+    ConstrainedExperience,
     Experience,
     LabelledBatch,
     PreferenceBatch,
@@ -46,6 +47,7 @@ __all__ = [
     "Axis",
     "Batch",
     "Completion",
+    "ConstrainedExperience",
     "Demonstration",
     "DistilledOutput",
     "Experience",

@@ -93,6 +93,14 @@ class ValuedExperience(Experience):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConstrainedExperience(ValuedExperience):
+    """Experience with what a value model of costs learns from. All `[B, T]` float32, zero outside `response_mask`."""
+
+    cost_values: Tensor
+    cost_returns: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelledBatch(TokenBatch):
     """Unpaired completions, each judged good or bad."""
 

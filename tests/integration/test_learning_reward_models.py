@@ -95,6 +95,19 @@ def test_from_rankings_in_random_order_nothing_is_learned(base: RunResult, tmp_p
     assert held_out(run, "after", "accuracy")["low"] < 0.55
 
 
+# --- costs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_cost_model_puts_zero_between_what_is_acceptable_and_what_is_not(base: RunResult, tmp_path: Path) -> None:
+    recipe = reward_model(base)
+    recipe["algorithm"] = {"type": "cost_model", "steps": 400, "batch_size": 32}
+    recipe["optimizer"] = {"lr": 1.5e-3}
+    recipe["data"] = {**DATA, "num_candidates": 2, "mistake_share": 0.0, "num_held_out": 450}
+    run = rlhf.train(recipe | {"held_out_rows": 400}, out=tmp_path / "run")
+    assert held_out(run, "before", "accuracy")["high"] < 0.55
+    assert held_out(run, "after", "accuracy")["low"] > 0.65
+
+
 # --- heads -----------------------------------------------------------------------------------------------------------
 
 HEADS = ["helpful", "honest", "harmless"]

@@ -10,7 +10,7 @@ import pytest
 
 import rlhf
 from rlhf.types import Axis
-from tests.tiny_runs import DPO, GRPO, KTO, ONLINE_DPO, ORPO, RAFT, REWARD, SFT, pipeline
+from tests.tiny_runs import DPO, GRPO, KTO, ONLINE_DPO, ORPO, PPO_LAGRANGIAN, RAFT, REWARD, SFT, pipeline
 
 # Together these log every figure there is; an algorithm with figures of its own adds a recipe here.
 RECIPES = {
@@ -23,6 +23,7 @@ RECIPES = {
         stages={"sft": SFT, "reward": REWARD, "grpo": GRPO}, stages__grpo__algorithm__correction="token"
     ),
     "preferences": pipeline(stages={"sft": SFT, "dpo": DPO, "kto": KTO, "orpo": ORPO, "online_dpo": ONLINE_DPO}),
+    "constrained": pipeline(stages={"sft": SFT, "reward": REWARD, "ppo_lagrangian": PPO_LAGRANGIAN}),
 }
 _NO_METRIC = {"step", "time", "stage", "nonfinite"}
 
@@ -46,6 +47,8 @@ def _row_of(name: str) -> str:
     area, _, last = name.partition("/")
     if area == "gold" and last in get_args(Axis):
         return "gold/<axis>"
+    if area == "cost" and last in ("num_tokens", "graded"):
+        return "cost/<part>"
     return "reward/<part>" if area == "reward" and last in ("reward_model", "pocket_gold") else name
 
 

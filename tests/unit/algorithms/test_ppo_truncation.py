@@ -24,7 +24,7 @@ def ends(**options: Any) -> tuple[list[float], list[float]]:
         truncated_B=torch.tensor([False, True]),
         group_B=torch.tensor([0, 1]),
     )
-    scores_B, final_values_B = PPO(PPOConfig(steps=1, **options))._ends(batch, torch.tensor([5.0, 7.0]))
+    scores_B, final_values_B = PPO(PPOConfig(steps=1, **options)).ends(batch, torch.tensor([5.0, 7.0]))
     return scores_B.tolist(), final_values_B.tolist()
 
 
