@@ -90,6 +90,13 @@ GRPO: Recipe = {
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }
+REMAX: Recipe = {
+    "algorithm": {"type": "remax", "steps": 2, "prompts_per_step": 8, "minibatch_size": 8},
+    "model": "stage:sft",
+    "reward": "pocket_gold",
+    "optimizer": {"lr": 1e-3},
+    "rollout": {"max_tokens": 8},
+}
 
 
 def pipeline(runtime: str = "inline", **changes: Any) -> Recipe:

@@ -13,7 +13,10 @@ from rlhf.algorithms.orpo import ORPO, ORPOConfig
 from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.ppo_lagrangian import PPOLagrangian, PPOLagrangianConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
+from rlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPConfig
+from rlhf.algorithms.remax import ReMax, ReMaxConfig
 from rlhf.algorithms.reward_model import RewardModel, RewardModelConfig
+from rlhf.algorithms.rloo import RLOO, RLOOConfig
 from rlhf.algorithms.simpo import SimPO, SimPOConfig
 from rlhf.algorithms.supervised import SFT, Pretrain, SFTConfig, SupervisedConfig
 from rlhf.hookspecs import hookimpl
@@ -35,6 +38,9 @@ def register_algorithms(register: Register) -> None:
     register("orpo", ORPO, config=ORPOConfig)
     register("simpo", SimPO, config=SimPOConfig)
     register("cpo", CPO, config=CPOConfig)
+    register("rloo", RLOO, config=RLOOConfig)
+    register("reinforce_pp", ReinforcePP, config=ReinforcePPConfig)
+    register("remax", ReMax, config=ReMaxConfig)
     register("raft", RAFT, config=RAFTConfig)
     register("online_dpo", OnlineDPO, config=OnlineDPOConfig)
     register("distill", Distill, config=DistillConfig)

@@ -10,7 +10,7 @@ import pytest
 
 import rlhf
 from rlhf.types import Axis
-from tests.tiny_runs import DPO, GRPO, KTO, ONLINE_DPO, ORPO, PPO_LAGRANGIAN, RAFT, REWARD, SFT, pipeline
+from tests.tiny_runs import DPO, GRPO, KTO, ONLINE_DPO, ORPO, PPO_LAGRANGIAN, RAFT, REMAX, REWARD, SFT, pipeline
 
 # Together these log every figure there is; an algorithm with figures of its own adds a recipe here.
 RECIPES = {
@@ -24,6 +24,7 @@ RECIPES = {
     ),
     "preferences": pipeline(stages={"sft": SFT, "dpo": DPO, "kto": KTO, "orpo": ORPO, "online_dpo": ONLINE_DPO}),
     "constrained": pipeline(stages={"sft": SFT, "reward": REWARD, "ppo_lagrangian": PPO_LAGRANGIAN}),
+    "greedy": pipeline(stages={"sft": SFT, "remax": REMAX}),
 }
 _NO_METRIC = {"step", "time", "stage", "nonfinite"}
 
