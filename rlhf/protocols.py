@@ -28,6 +28,8 @@ from rlhf.types import (
     Rollout,
     Sampling,
     ScoredBatch,
+    StepBatch,
+    SteppedCompletion,
     TokenBatch,
     ValueOutput,
 )
@@ -123,7 +125,7 @@ class Dataset(Protocol):
     """
 
     sizes: Mapping[str, int]
-    """Rows of each kind ("texts", "prompts", "demonstrations", "rankings", "labelled") in one epoch."""
+    """Rows of each kind ("texts", "prompts", "demonstrations", "rankings", "labelled", "stepwise") in one epoch."""
 
     def texts(self, seed: int, start: int = 0) -> Iterator[str]:
         """Documents for language modelling."""
@@ -137,6 +139,10 @@ class Dataset(Protocol):
 
     def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
         """Completions judged one by one."""
+        ...
+
+    def stepwise(self, seed: int, start: int = 0) -> Iterator[SteppedCompletion]:
+        """Completions judged step by step."""
         ...
 
     def held_out(self) -> Dataset | None:
@@ -164,6 +170,10 @@ class Parts(Protocol):
 
     def model_scores(self, role: JudgingRole, rollouts: Sequence[Rollout]) -> list[HeadScores]:
         """Of each member of the stage's reward or cost model, the scores of the rollouts by head."""
+        ...
+
+    def step_scores(self, role: JudgingRole, rollouts: Sequence[Rollout], separator: str) -> list[list[list[float]]]:
+        """Of each member, the score of every step of each rollout; steps are what `separator` parts."""
         ...
 
     def model_heads(self, role: JudgingRole) -> list[tuple[str, ...]]:
@@ -210,6 +220,10 @@ class Run(Protocol):
     def rankings(self, num_prompts: int) -> Iterator[tuple[int, PreferenceBatch]]: ...
 
     def labelled(self, num_rows: int) -> Iterator[tuple[int, LabelledBatch]]: ...
+
+    def stepwise(self, num_rows: int, separator: str) -> Iterator[tuple[int, StepBatch]]:
+        """Steps are joined by `separator` into one completion."""
+        ...
 
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]: ...
 
@@ -259,6 +273,8 @@ class Run(Protocol):
 
     def held_out_labelled(self) -> LabelledBatch | None: ...
 
+    def held_out_stepwise(self, separator: str) -> StepBatch | None: ...
+
     def held_out_prompts(self) -> list[Prompt]: ...
 
 
@@ -268,7 +284,7 @@ class Algorithm(Protocol):
     needs: frozenset[str]
     """Roles it uses, of policy, reference, reward, value, cost_value, rollout; with rollout it runs on actor groups."""
     consumes: str
-    """The kind of rows it takes: texts, demonstrations, rankings, labelled or prompts."""
+    """The kind of rows it takes: texts, demonstrations, rankings, labelled, stepwise or prompts."""
     heads: tuple[str, ...] = ()
     """Heads of the reward model it trains; empty: one."""
     head_column: str = "axis"

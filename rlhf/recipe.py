@@ -131,9 +131,10 @@ class StageConfig(PartConfig):
 
     @model_validator(mode="after")
     def _models_are_used(self) -> StageConfig:
-        for name in ("reward_model", "cost_model"):
-            if any(part.type == name for part in (*self.reward, *self.cost)) and not getattr(self, name):
-                raise ValueError(f"reward `{name}` needs `{name}: PATH` beside it")
+        judges = {"reward_model": "reward_model", "process_reward": "reward_model", "cost_model": "cost_model"}
+        for part in (*self.reward, *self.cost):
+            if part.type in judges and not getattr(self, judges[part.type]):
+                raise ValueError(f"reward `{part.type}` needs `{judges[part.type]}: PATH` beside it")
         implied = {
             key: (RewardPart(type=f"{key}_model"),)
             for key in ("reward", "cost")

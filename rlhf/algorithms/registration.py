@@ -12,6 +12,7 @@ from rlhf.algorithms.online_dpo import OnlineDPO, OnlineDPOConfig
 from rlhf.algorithms.orpo import ORPO, ORPOConfig
 from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.ppo_lagrangian import PPOLagrangian, PPOLagrangianConfig
+from rlhf.algorithms.process_reward_model import ProcessRewardModel, ProcessRewardModelConfig
 from rlhf.algorithms.raft import RAFT, RAFTConfig
 from rlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPConfig
 from rlhf.algorithms.remax import ReMax, ReMaxConfig
@@ -30,6 +31,7 @@ def register_algorithms(register: Register) -> None:
     register("sft", SFT, config=SFTConfig)
     register("reward_model", RewardModel, config=RewardModelConfig)
     register("cost_model", CostModel, config=CostModelConfig)
+    register("process_reward_model", ProcessRewardModel, config=ProcessRewardModelConfig)
     register("ppo", PPO, config=PPOConfig)
     register("ppo_lagrangian", PPOLagrangian, config=PPOLagrangianConfig)
     register("grpo", GRPO, config=GRPOConfig)

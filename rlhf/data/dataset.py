@@ -133,4 +133,6 @@ def as_chat(record: Record) -> Record:
         changed["ranking"] = replace(record.ranking, prompt=prompt)
     if record.labelled is not None:
         changed["labelled"] = replace(record.labelled, prompt=prompt)
+    if record.stepwise is not None:
+        changed["stepwise"] = replace(record.stepwise, prompt=prompt)
     return replace(record, **changed)

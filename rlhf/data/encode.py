@@ -10,14 +10,17 @@ from rlhf.data.chat import ChatRenderer, Rendered, Turn, control_tokens, without
 from rlhf.data.rows import (
     LabelledRow,
     RankedRows,
+    StepRow,
     TokenRow,
     labelled_batch,
     preference_batch,
     rollout_batch,
+    step_batch,
     token_batch,
     weighted,
 )
 from rlhf.data.spans import Span
+from rlhf.data.steps import step_ends
 from rlhf.data.tokens import TextTokenizer, token_id
 from rlhf.errors import DataError
 from rlhf.types import (
@@ -30,6 +33,8 @@ from rlhf.types import (
     Prompt,
     Ranking,
     Rollout,
+    StepBatch,
+    SteppedCompletion,
     TokenBatch,
 )
 
@@ -112,6 +117,24 @@ class Encoder:
         fitted = self._fit(labelled.prompt.id, [self._answer(labelled.prompt, labelled.completion)])
         return LabelledRow(row=fitted[0], label=labelled.label) if fitted else None
 
+    def encode_stepwise(self, stepped: SteppedCompletion, separator: str) -> StepRow | None:
+        """The row of a completion judged step by step; steps beyond `max_length` are cut off, or the row is dropped."""
+        rendered = self._rendered(stepped.prompt, separator.join(stepped.steps))
+        tokens = self._text.conversation(rendered)
+        ends = step_ends(rendered.text, rendered.turns[-1].span.start, stepped.steps, tokens.spans)
+        bos = self._bos if stepped.prompt.messages is None else ()
+        ids = (bos + tokens.ids)[: self.max_length]
+        places = [end + len(bos) for end in ends or () if end + len(bos) < self.max_length]
+        is_long = len(places) < len(stepped.steps) and ends is not None
+        if is_long and not self._may_cut(stepped.prompt.id, len(bos) + len(tokens.ids), self.max_length):
+            return None
+        if not places:
+            self.dropped += 1
+            return None
+        self.cut += is_long
+        trained = tuple(number in set(places) for number in range(len(ids)))
+        return StepRow(row=TokenRow(tokens=ids, trained=trained), labels=stepped.labels[: len(places)])
+
     # --- batches -------------------------------------------------------------------------------------------------
 
     def token_batch(self, rows: Sequence[TokenRow]) -> TokenBatch:
@@ -122,6 +145,9 @@ class Encoder:
 
     def labelled_batch(self, rows: Sequence[LabelledRow]) -> LabelledBatch:
         return labelled_batch(rows, self.pad_id)
+
+    def step_batch(self, rows: Sequence[StepRow]) -> StepBatch:
+        return step_batch(rows, self.pad_id)
 
     def rollout_batch(self, rollouts: Sequence[Rollout]) -> TokenBatch:
         return rollout_batch(rollouts, self.pad_id)
@@ -168,13 +194,17 @@ class Encoder:
         """One completion of a prompt, trained, the rest not."""
         if prompt.messages is None:
             return self._plain(prompt.text or "", completion)
+        return self._row(self._rendered(prompt, completion))
+
+    def _rendered(self, prompt: Prompt, completion: str) -> Rendered:
+        if prompt.messages is None:
+            return _continued(prompt.text or "", completion)
         answer = Message(role="assistant", content=completion)
-        return self._row(self._renderer.conversation((*without_weights(prompt.messages), answer)))
+        return self._renderer.conversation((*without_weights(prompt.messages), answer))
 
     def _plain(self, prompt: str, completion: str) -> TokenRow:
-        """Text and its continuation up to EOS. Control tokens in it count as such: such rows may be rendered chats."""
-        span = Span(len(prompt), len(prompt) + len(completion))
-        row = self._row(Rendered(prompt + completion, (Turn(span, 1.0, ended=False),), ()))
+        """Text and its continuation up to EOS."""
+        row = self._row(_continued(prompt, completion))
         return TokenRow(tokens=self._bos, trained=(False,) * len(self._bos)) + row
 
     def _row(self, rendered: Rendered) -> TokenRow:
@@ -245,6 +275,12 @@ class Encoder:
         """Without tokens of the left, BOS apart: the end of a prompt is what is answered."""
         bos = self._bos if ids[: len(self._bos)] == self._bos else ()
         return bos + ids[len(ids) - limit + len(bos) :]
+
+
+def _continued(prompt: str, completion: str) -> Rendered:
+    """Text and its continuation. Control tokens in it count as such: such rows may be rendered chats."""
+    span = Span(len(prompt), len(prompt) + len(completion))
+    return Rendered(prompt + completion, (Turn(span, 1.0, ended=False),), ())
 
 
 def _weight_at(token: Span, turns: Sequence[Turn]) -> float:

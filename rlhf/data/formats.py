@@ -1,7 +1,7 @@
 """The row formats: how each is recognised by its columns, and what it becomes.
 
-Everything becomes a `Record`: prompts, demonstrations, rankings, labelled completions or texts, whichever the row can
-serve. A preference row, for one, gives all of the first three. Columns no format uses travel in `Prompt.metadata`.
+Everything becomes a `Record`: prompts, demonstrations, rankings, completions judged whole or by step, texts, whichever
+the row can serve. A preference row, for one, gives the first three. Columns no format uses travel in `Prompt.metadata`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,14 @@ FORMATS: tuple[Format, ...] = (
         "instruction, output: [best, .., worst] [input, system, history]",
         lambda row: _has(row, "instruction", "output") and _is_list(row["output"]),
         readers.alpaca_ranking,
+    ),
+    Format(
+        "stepwise",
+        "prompt | messages, completions: [step, ..], labels: [true | false, ..]",
+        lambda row: (
+            _has(row, "completions", "labels") and _either(row, "prompt", "messages") and _is_list(row["completions"])
+        ),
+        readers.stepwise,
     ),
     Format(
         "ranking",

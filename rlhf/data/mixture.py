@@ -10,10 +10,10 @@ from pydantic import Field
 from rlhf.config import Part, PartConfig
 from rlhf.errors import DataError
 from rlhf.protocols import Dataset
-from rlhf.types import Demonstration, LabelledCompletion, Prompt, Ranking
+from rlhf.types import Demonstration, LabelledCompletion, Prompt, Ranking, SteppedCompletion
 
 T = TypeVar("T")
-KINDS = ("texts", "prompts", "demonstrations", "rankings", "labelled")
+KINDS = ("texts", "prompts", "demonstrations", "rankings", "labelled", "stepwise")
 
 
 class Source(Part):
@@ -55,6 +55,9 @@ class MixtureDataset:
 
     def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
         return self._interleaved("labelled", lambda source, skip: source.labelled(seed, skip), start)
+
+    def stepwise(self, seed: int, start: int = 0) -> Iterator[SteppedCompletion]:
+        return self._interleaved("stepwise", lambda source, skip: source.stepwise(seed, skip), start)
 
     def held_out(self) -> MixtureDataset | None:
         """The held-out rows of those sources that keep some, in the same proportions."""

@@ -18,7 +18,7 @@ from rlhf.data.turns import (
     read_turns,
     shared_turns,
 )
-from rlhf.types import Demonstration, LabelledCompletion, Message, Prompt, Ranking
+from rlhf.types import Demonstration, LabelledCompletion, Message, Prompt, Ranking, SteppedCompletion
 
 Row = Mapping[str, Any]
 ASSISTANTS = ("assistant", "gpt", "model", "bot", "function_call")
@@ -32,6 +32,7 @@ class Record:
     demonstration: Demonstration | None = None
     ranking: Ranking | None = None
     labelled: LabelledCompletion | None = None
+    stepwise: SteppedCompletion | None = None
     text: str | None = None
 
 
@@ -157,11 +158,29 @@ def labelled(row_id: str, row: Row) -> Record:
     )
 
 
-def _label(value: Any) -> bool:
+def stepwise(row_id: str, row: Row) -> Record:
+    """`prompt`, the steps of one completion in `completions`, and for each whether it is right in `labels`."""
+    column = "prompt" if "prompt" in row else "messages"
+    question = _prompt(row_id, row, row[column], (column, "completions", "labels"))
+    steps, labels = row["completions"], row["labels"]
+    for name, value in (("completions", steps), ("labels", labels)):
+        if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+            raise Fault(f"`{name}` should be a list with an entry for each step, is {value!r}")
+    if len(steps) != len(labels):
+        raise Fault(f"`completions` has {len(steps)} steps and `labels` {len(labels)}")
+    texts = tuple(as_text(step, f"completions[{number}]") for number, step in enumerate(steps))
+    blank = next((number for number, text in enumerate(texts) if not text.strip()), None)
+    if blank is not None:
+        raise Fault(f"`completions[{blank}]` is empty")
+    judged = tuple(_label(value, f"labels[{number}]") for number, value in enumerate(labels))
+    return Record(prompt=question, stepwise=SteppedCompletion(prompt=question, steps=texts, labels=judged))
+
+
+def _label(value: Any, column: str = "label") -> bool:
     known = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
     key = value.strip().lower() if isinstance(value, str) else value
     if not isinstance(key, bool | int | str) or key not in known:
-        raise Fault(f"`label` should be true or false, is {value!r}")
+        raise Fault(f"`{column}` should be true or false, is {value!r}")
     return known[key]
 
 

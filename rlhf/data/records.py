@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from rlhf.data.readers import Record
 from rlhf.errors import DataError
-from rlhf.types import Demonstration, LabelledCompletion, Message, Prompt, Ranking
+from rlhf.types import Demonstration, LabelledCompletion, Message, Prompt, Ranking, SteppedCompletion
 
 Turns = Literal["all", "last", "each"]
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class Records:
         self._demonstrations = [row for whole in demonstrations for row in by_turns(whole, turns)]
         self._rankings = [r.ranking for r in records if r.ranking is not None]
         self._labelled = [r.labelled for r in records if r.labelled is not None]
+        self._stepwise = [r.stepwise for r in records if r.stepwise is not None]
         self._texts = [r.text for r in records if r.text is not None]
         kinds: dict[str, Sequence[object]] = {
             "texts": self._texts,
@@ -44,6 +45,7 @@ class Records:
             "demonstrations": self._demonstrations,
             "rankings": self._rankings,
             "labelled": self._labelled,
+            "stepwise": self._stepwise,
         }
         self.sizes: Mapping[str, int] = {kind: len(rows) for kind, rows in kinds.items() if rows}
 
@@ -62,6 +64,9 @@ class Records:
     def labelled(self, seed: int, start: int = 0) -> Iterator[LabelledCompletion]:
         return self._endless("labelled", self._labelled, seed, start)
 
+    def stepwise(self, seed: int, start: int = 0) -> Iterator[SteppedCompletion]:
+        return self._endless("stepwise", self._stepwise, seed, start)
+
     def held_out(self) -> Records | None:
         if not self._held:
             return None
@@ -78,6 +83,8 @@ class Records:
             yield from ranking.completions
         for judged in self._labelled:
             yield judged.completion
+        for stepped in self._stepwise:
+            yield from stepped.steps
 
     def _endless(self, kind: str, rows: Sequence[T], seed: int, start: int) -> Iterator[T]:
         # Not a generator itself: a kind that is missing is an error at the call, not at the first row.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from rlhf.types import LabelledBatch, PreferenceBatch, Rollout, TokenBatch
+from rlhf.types import LabelledBatch, PreferenceBatch, Rollout, StepBatch, TokenBatch
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +54,14 @@ class LabelledRow:
     label: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepRow:
+    """A completion judged step by step: `row.trained` marks the last token of each, `labels` are in their order."""
+
+    row: TokenRow
+    labels: tuple[bool, ...]
+
+
 def token_batch(rows: Sequence[TokenRow], pad_id: int) -> TokenBatch:
     """Rows as one batch `[B, T]`, T the longest row. Masks come from lengths: `pad_id` may be any token's id."""
     import torch
@@ -97,6 +105,16 @@ def labelled_batch(rows: Sequence[LabelledRow], pad_id: int) -> LabelledBatch:
     batch = token_batch([labelled.row for labelled in rows], pad_id)
     labels_B = torch.tensor([labelled.label for labelled in rows], dtype=torch.bool)
     return LabelledBatch(**dict(batch.tensors()), label_B=labels_B)
+
+
+def step_batch(rows: Sequence[StepRow], pad_id: int) -> StepBatch:
+    """Completions judged step by step as one batch."""
+    import torch
+
+    batch = token_batch([judged.row for judged in rows], pad_id)
+    labels = torch.tensor([label for judged in rows for label in judged.labels], dtype=torch.bool)
+    placed = torch.zeros_like(batch.response_mask).masked_scatter(batch.response_mask, labels)
+    return StepBatch(**dict(batch.tensors()), labels=placed)
 
 
 def rollout_batch(rollouts: Sequence[Rollout], pad_id: int) -> TokenBatch:

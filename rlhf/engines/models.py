@@ -22,9 +22,18 @@ from rlhf.engines.pretrained import context_limit, load_causal_lm, load_scorer
 from rlhf.engines.probes import check_head, check_packing
 from rlhf.errors import ConfigError
 from rlhf.functional.distillation import Divergence
-from rlhf.types import DistilledOutput, HeadedRewardOutput, PolicyOutput, RewardOutput, TokenBatch, ValueOutput
+from rlhf.types import (
+    DistilledOutput,
+    HeadedRewardOutput,
+    PolicyOutput,
+    RewardOutput,
+    StepBatch,
+    StepOutput,
+    TokenBatch,
+    ValueOutput,
+)
 
-Output = PolicyOutput | ValueOutput | RewardOutput
+Output = PolicyOutput | ValueOutput | RewardOutput | StepOutput
 Network = Callable[..., Any]
 
 
@@ -151,6 +160,8 @@ def read(
     places = layout(batch, packing)
     if role in ("policy", "reference"):
         return _read_policy(model, batch, places, entropy_grad, divergence)
+    if isinstance(batch, StepBatch):
+        return _read_steps(model, batch, places)
     if role in ("value", "cost_value"):
         return _read_values(model, batch, places)
     return _read_rewards(model, batch, places)
@@ -190,6 +201,15 @@ def _read_rewards(model: Network, batch: TokenBatch, rows: Layout) -> RewardOutp
         return RewardOutput(scores_B=_scatter(scores, present_B))
     heads_BH = _scatter(scores, present_B[:, None].expand(-1, scores.shape[1]))
     return HeadedRewardOutput(scores_B=heads_BH.sum(1), heads_BH=heads_BH)
+
+
+def _read_steps(model: Network, batch: StepBatch, rows: Layout) -> StepOutput:
+    """Scores at the ends of steps."""
+    ends = batch.response_mask & batch.attention_mask
+    scores = model(rows.tokens, rows.position_ids, rows.places[ends])
+    if scores.dim() > 1:
+        raise ConfigError(f"a reward model with {scores.shape[1]} heads judges whole completions, not their steps")
+    return StepOutput(scores=_scatter(scores, ends))
 
 
 def _scatter(values_N: Tensor, mask: Tensor) -> Tensor:

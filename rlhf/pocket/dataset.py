@@ -16,7 +16,7 @@ from rlhf.pocket.answers import bad_answer, good_answer, mistake
 from rlhf.pocket.graders import gold_score
 from rlhf.pocket.tasks import AXES, Sampler
 from rlhf.pocket.vocabulary import vocabulary_texts
-from rlhf.types import Axis, Demonstration, LabelledCompletion, Prompt, Ranking
+from rlhf.types import Axis, Demonstration, LabelledCompletion, Prompt, Ranking, SteppedCompletion
 
 Row = TypeVar("Row")
 
@@ -61,6 +61,7 @@ class PocketDataset:
             "demonstrations": size if held_out else config.num_demonstrations,
             "rankings": size if held_out else config.num_rankings,
             "labelled": size if held_out else config.num_rankings,
+            "stepwise": size if held_out else config.num_rankings,
             "texts": len(vocabulary_texts()) + (size if held_out else config.num_demonstrations),
         }
 
@@ -81,6 +82,10 @@ class PocketDataset:
         """One completion of each ranking, the best of it called good and any other bad."""
         return self._endless("labelled", lambda: self._labelled, seed, start)
 
+    def stepwise(self, seed: int, start: int = 0) -> Iterator[SteppedCompletion]:
+        """One completion of each ranking, word by word: right up to the first word that is not of the right answer."""
+        return self._endless("stepwise", lambda: self._stepwise, seed, start)
+
     def texts(self, seed: int, start: int = 0) -> Iterator[str]:
         """Plain texts: every word of the world, and the demonstrations as question and answer on one line."""
         return self._endless("texts", lambda: self._texts, seed, start)
@@ -89,7 +94,7 @@ class PocketDataset:
         size = self.sizes[kind]
         if not size:
             present = ", ".join(name for name, rows_of_kind in self.sizes.items() if rows_of_kind)
-            option = "num_rankings" if kind == "labelled" else f"num_{kind}"
+            option = "num_rankings" if kind in ("labelled", "stepwise") else f"num_{kind}"
             raise DataError(f"pocket data: {option} is 0, so there are no {kind}; there are {present}")
         return _epochs(rows(), random.Random(f"{seed} {kind}").getrandbits(32), start)
 
@@ -145,6 +150,11 @@ class PocketDataset:
         return [_judged(ranking, rng) for ranking in self._rankings]
 
     @cached_property
+    def _stepwise(self) -> list[SteppedCompletion]:
+        rng = self._rng("stepwise")
+        return [_word_by_word(judged.prompt, judged.completion) for judged in (_judged(r, rng) for r in self._rankings)]
+
+    @cached_property
     def _texts(self) -> list[str]:
         rows = self._demonstrations if self.sizes["demonstrations"] else []
         lines = (" ".join(message["content"] for message in row.messages or ()) for row in rows)
@@ -156,6 +166,12 @@ def _judged(ranking: Ranking, rng: random.Random) -> LabelledCompletion:
     good = rng.random() < 0.5
     completion = ranking.completions[0] if good else rng.choice(ranking.completions[1:])
     return LabelledCompletion(prompt=ranking.prompt, completion=completion, label=good)
+
+
+def _word_by_word(prompt: Prompt, completion: str) -> SteppedCompletion:
+    words, right = completion.split(), str(prompt.metadata["answer"]).split()
+    labels = tuple(words[: end + 1] == right[: end + 1] for end in range(len(words)))
+    return SteppedCompletion(prompt=prompt, steps=tuple(words), labels=labels)
 
 
 def _thirds(size: int) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Literal
 
 from pydantic import Field
 
@@ -54,6 +57,36 @@ class CostModelReward(RewardModelReward):
     """The trained cost model's score: above 0 where it takes the answer to be unacceptable."""
 
     role: JudgingRole = "cost"
+
+
+class ProcessRewardConfig(PartConfig):
+    """Options of `process_reward`; the weights are the stage's `reward_model`, a `process_reward_model`."""
+
+    over: Literal["min", "mean", "last"] = "min"
+    """A completion is worth its worst step, the mean of its steps, or the last one."""
+    separator: str = Field(default="\n", min_length=1)
+    """What stands between steps."""
+
+
+class ProcessReward:
+    """How probable it is that every step is right, by the least probable of them, or by their mean, or by the last."""
+
+    def __init__(self, config: ProcessRewardConfig, parts: Parts) -> None:
+        self.config = config
+        self.parts = parts
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+        members = self.parts.step_scores("reward", rollouts, self.config.separator)
+        return [fmean(map(self._worth, scores)) for scores in zip(*members, strict=True)]
+
+    def _worth(self, scores: Sequence[float]) -> float:
+        """Of the steps' scores; not a number, which is an error, where a completion could not be judged."""
+        if not scores:
+            return math.nan
+        probabilities = [1 / (1 + math.exp(-max(-700.0, score))) for score in scores]
+        if self.config.over == "last":
+            return probabilities[-1]
+        return min(probabilities) if self.config.over == "min" else fmean(probabilities)
 
 
 def _require_heads(weights: Mapping[str, float], known: Sequence[str], role: str) -> None:

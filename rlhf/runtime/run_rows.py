@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from rlhf.data.encode import Encoder
-from rlhf.data.rows import RankedRows
+from rlhf.data.rows import RankedRows, StepRow
 from rlhf.protocols import Algorithm, Dataset
 from rlhf.runtime.heads import head_of
 from rlhf.runtime.plan import StagePlan, derived_seed
 from rlhf.runtime.rows import RowStream, first_rows
-from rlhf.types import LabelledBatch, PreferenceBatch, Prompt, Ranking, TokenBatch
+from rlhf.types import LabelledBatch, PreferenceBatch, Prompt, Ranking, StepBatch, SteppedCompletion, TokenBatch
 
 
 class RunRows:
@@ -54,6 +54,11 @@ class RunRows:
         stream = self._open(self.dataset.labelled, _listed(self.encoder.encode_labelled), num_rows)
         return ((step, self._counted(self.encoder.labelled_batch(stream.take()))) for step in self._steps())
 
+    def stepwise(self, num_rows: int, separator: str) -> Iterator[tuple[int, StepBatch]]:
+        """(step, batch of completions judged step by step)."""
+        stream = self._open(self.dataset.stepwise, _listed(self._encode_stepwise(separator)), num_rows)
+        return ((step, self._counted(self.encoder.step_batch(stream.take()))) for step in self._steps())
+
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
         """(step, prompts)."""
         stream = self._open(self.dataset.prompts, _listed(self.encoder.encode_prompt), num_prompts)
@@ -80,6 +85,10 @@ class RunRows:
         rows = self._held_out("labelled", _listed(self.encoder.encode_labelled))
         return self.encoder.labelled_batch(rows) if rows else None
 
+    def held_out_stepwise(self, separator: str) -> StepBatch | None:
+        rows = self._held_out("stepwise", _listed(self._encode_stepwise(separator)))
+        return self.encoder.step_batch(rows) if rows else None
+
     def held_out_prompts(self) -> list[Prompt]:
         return self._held_out("prompts", _listed(self.encoder.encode_prompt))
 
@@ -98,6 +107,9 @@ class RunRows:
             lambda start: items(seed, start), encode, batch_size, self._left_out, self._start_position
         )
         return self._stream
+
+    def _encode_stepwise(self, separator: str) -> Callable[[SteppedCompletion], StepRow | None]:
+        return lambda stepped: self.encoder.encode_stepwise(stepped, separator)
 
     def _encode_ranking(self, ranking: Ranking) -> list[RankedRows]:
         rows = self.encoder.encode_ranking(ranking)

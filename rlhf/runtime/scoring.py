@@ -36,6 +36,9 @@ class StageParts:
     def model_scores(self, role: JudgingRole, rollouts: Sequence[Rollout]) -> list[HeadScores]:
         return self._models.scores(role, rollouts)
 
+    def step_scores(self, role: JudgingRole, rollouts: Sequence[Rollout], separator: str) -> list[list[list[float]]]:
+        return self._models.step_scores(role, rollouts, separator)
+
     def model_heads(self, role: JudgingRole) -> list[tuple[str, ...]]:
         return self._models.heads(role)
 

@@ -17,6 +17,7 @@ from rlhf.types.batches import (
     LabelledBatch,
     PreferenceBatch,
     ScoredBatch,
+    StepBatch,
     TokenBatch,
     ValuedExperience,
 )
@@ -27,6 +28,7 @@ from rlhf.types.outputs import (
     Metrics,
     PolicyOutput,
     RewardOutput,
+    StepOutput,
     ValueOutput,
 )
 from rlhf.types.text import (
@@ -41,6 +43,7 @@ from rlhf.types.text import (
     Ranking,
     Rollout,
     Sampling,
+    SteppedCompletion,
 )
 
 __all__ = [
@@ -67,6 +70,9 @@ __all__ = [
     "Rollout",
     "Sampling",
     "ScoredBatch",
+    "StepBatch",
+    "StepOutput",
+    "SteppedCompletion",
     "TokenBatch",
     "ValueOutput",
     "ValuedExperience",

@@ -110,6 +110,13 @@ class LabelledBatch(TokenBatch):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepBatch(TokenBatch):
+    """Completions judged step by step: `response_mask` is True on the last token of each step, and nowhere else."""
+
+    labels: Tensor  # [B, T] bool, whether the step that ends here is right; False elsewhere
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreferenceBatch:
     """K ranked completions for each of B prompts, best first: K = 2 is chosen, rejected.
 

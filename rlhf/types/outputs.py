@@ -54,6 +54,13 @@ class HeadedRewardOutput(RewardOutput):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepOutput:
+    """`scores[:, t]` of the step that ends at token t, float32 `[B, T]`; zero where none ends."""
+
+    scores: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
 class LossSum:
     """What a loss returns: a *sum*, which the engine divides once by the global count.
 

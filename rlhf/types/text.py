@@ -79,6 +79,15 @@ class LabelledCompletion:
     label: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class SteppedCompletion:
+    """A completion in `steps`, each judged right or not: `labels[k]` speaks of step k, given those before it."""
+
+    prompt: Prompt
+    steps: tuple[str, ...]
+    labels: tuple[bool, ...]
+
+
 # --- text: what a rollout engine and the judges return ---------------------------------------------------------------
 
 FinishReason = Literal["stop", "length"]

@@ -144,3 +144,39 @@ def test_each_head_learns_its_own_axis_and_is_found_again(base: RunResult, tmp_p
     trained = rlhf.train(ppo, out=tmp_path / "ppo")
     before, after = (held_out(trained, label, "reward") for label in ("before", "after"))
     assert after["low"] > before["high"]
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def test_steps_are_told_right_from_wrong_and_a_policy_is_paid_by_its_worst(base: RunResult, tmp_path: Path) -> None:
+    recipe = reward_model(base)
+    recipe["algorithm"] = {"type": "process_reward_model", "separator": " ", "steps": 200, "batch_size": 32}
+    recipe["data"] = {**DATA, "num_candidates": 2, "num_held_out": 450}
+    run = rlhf.train(recipe | {"held_out_rows": 300}, out=tmp_path / "run")
+    baseline = held_out(run, "after", "accuracy_all_right")
+    assert held_out(run, "before", "accuracy")["low"] < max(baseline["high"], 1 - baseline["low"])
+    assert held_out(run, "after", "accuracy")["low"] > max(baseline["high"], 1 - baseline["low"]) + 0.05
+    ppo = single(
+        {
+            "algorithm": {
+                "type": "ppo",
+                "steps": 20,
+                "prompts_per_step": 32,
+                "samples_per_prompt": 2,
+                "minibatch_size": 32,
+                "kl_coef": 0.01,
+            },
+            "model": str(base.model),
+            "reward_model": str(run.model),
+            "reward": {"type": "process_reward", "over": "min", "separator": " "},
+            "optimizer": {"lr": 2e-3},
+            "rollout": {"max_tokens": 12},
+        },
+        data=DATA,
+        held_out_rows=100,
+    )
+    trained = rlhf.train(ppo, out=tmp_path / "ppo")
+    before, after = (held_out(trained, label, "reward") for label in ("before", "after"))
+    assert after["low"] > before["high"]
+    assert all(0 <= row["reward/mean"] <= 1 for row in trained.metrics)

@@ -54,6 +54,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "alpaca_ranking": {"instruction": "q", "input": "", "output": ["good", "fair", "bad"]},
     "ranking": {"prompt": [user("q")], "completions": ["good", "fair", "bad"]},
     "labelled": {"prompt": "q", "completion": "a", "label": True},
+    "stepwise": {"prompt": "q", "completions": ["a", "b"], "labels": [True, False]},
 }
 
 
@@ -75,6 +76,7 @@ def test_detected_and_read(name: str) -> None:
         "prompt": {"prompt"},
         "prompt_messages": {"prompt"},
         "labelled": {"prompt", "demonstration", "labelled"},
+        "stepwise": {"prompt", "stepwise"},
     }.get(name, {"prompt", "demonstration", "ranking"})
     if name in ("prompt_completion", "messages", "sharegpt", "alpaca"):
         expected = {"prompt", "demonstration"}

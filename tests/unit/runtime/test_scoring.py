@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,14 @@ class Models:
 
     def scores(self, role: str, given: Sequence[Rollout]) -> list[dict[str, list[float]]]:
         return [{head: [score] * len(given) for head, score in member.items()} for member in self.members]
+
+    def step_scores(self, role: str, given: Sequence[Rollout], separator: str) -> list[list[list[float]]]:
+        """Of each member: a step is as likely right as its text says; nothing can be said of an empty completion."""
+        odds = {"likely": 3.0, "unlikely": 1 / 3, "even": 1.0}
+        texts = [rollout.completion.text for rollout in given]
+        return [
+            [[math.log(odds[step]) for step in text.split(separator) if step] for text in texts] for _ in self.members
+        ]
 
     def heads(self, role: str) -> list[tuple[str, ...]]:
         return [tuple(member) for member in self.members]
@@ -164,6 +173,20 @@ def test_a_head_the_model_does_not_have_is_named_with_the_nearest(plugins: Plugi
         ConfigError, match=r"heads names 'helpfull', and the model has helpful, honest\. Did you mean 'hel"
     ):
         rubric_of(config, plugins, {"helpful": 1.0, "honest": 1.0})
+
+
+@pytest.mark.parametrize(("over", "expected"), [("min", 0.25), ("mean", 0.5), ("last", 0.5)])
+def test_steps_become_one_reward(plugins: Plugins, over: str, expected: float) -> None:
+    config = stage(reward_model="a", reward={"type": "process_reward", "over": over, "separator": ";"})
+    given = rollouts("likely;unlikely;even", "")
+    scored, failed = rubric_of(config, plugins, {"score": 0.0}).score(given)
+    assert scored.reward == pytest.approx(expected)
+    assert failed.error == "reward 'process_reward' gave nan"
+
+
+def test_steps_need_a_model_to_judge_them() -> None:
+    with pytest.raises(ConfigError, match="reward `process_reward` needs `reward_model: PATH` beside it"):
+        stage(reward="process_reward")
 
 
 # --- costs -----------------------------------------------------------------------------------------------------------
