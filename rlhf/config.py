@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Kind = Literal["decoder", "encoder", "encoder_decoder"]
+"""What a network reads: what stands before a token, all around it, or a text from which it writes another."""
+
 
 class PartConfig(BaseModel):
     """Base of every section and of every part's own options: frozen, unknown keys refused."""
@@ -47,7 +50,12 @@ class NewTokenizerConfig(PartConfig):
 
 
 class NewModelConfig(PartConfig):
-    """A fresh decoder (Llama architecture) with random weights."""
+    """A fresh model with random weights."""
+
+    kind: Kind = "decoder"
+    """`decoder` (Llama), what every method but two trains; `encoder` (BERT) for masked_lm; `encoder_decoder` (T5) for
+    span_corruption, with `num_layers` on each side.
+    """
 
     hidden_size: int = Field(default=128, ge=8)
     num_layers: int = Field(default=4, ge=1)
@@ -195,6 +203,8 @@ class RoleSpec(PartConfig):
     role: Literal["policy", "reference", "value", "reward", "cost", "cost_value"]
     model: ModelConfig
     """`path` is a folder or hub name by now; fresh models have been written to a folder first."""
+    kind: Kind = "decoder"
+    """Policy: which kind of network its method trains."""
     optimizer: OptimizerConfig | None = None
     """None: the role only runs forward."""
     num_steps: int = 1

@@ -32,6 +32,7 @@ from rlhf.types import (
     SteppedCompletion,
     TokenBatch,
     ValueOutput,
+    Vocabulary,
 )
 
 if TYPE_CHECKING:
@@ -211,6 +212,11 @@ class Run(Protocol):
     @property
     def reward(self) -> TrainEngine[RewardOutput]: ...
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Of the stage's tokenizer."""
+        ...
+
     def texts(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch) until the last step; rows are documents cut at the context length."""
         ...
@@ -285,6 +291,8 @@ class Algorithm(Protocol):
     """Roles it uses, of policy, reference, reward, value, cost_value, rollout; with rollout it runs on actor groups."""
     consumes: str
     """The kind of rows it takes: texts, demonstrations, rankings, labelled, stepwise or prompts."""
+    network: Literal["decoder", "encoder", "encoder_decoder"] = "decoder"
+    """The kind of network the policy is."""
     heads: tuple[str, ...] = ()
     """Heads of the reward model it trains; empty: one."""
     head_column: str = "axis"

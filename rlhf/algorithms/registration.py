@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rlhf.algorithms.cost_model import CostModel, CostModelConfig
 from rlhf.algorithms.cpo import CPO, CPOConfig
+from rlhf.algorithms.denoising import MaskedLM, MaskedLMConfig, SpanCorruption, SpanCorruptionConfig
 from rlhf.algorithms.distill import Distill, DistillConfig
 from rlhf.algorithms.dpo import DPO, DPOConfig
 from rlhf.algorithms.grpo import GRPO, GRPOConfig
@@ -28,6 +29,8 @@ from rlhf.registry import Register
 def register_algorithms(register: Register) -> None:
     """Add the methods."""
     register("pretrain", Pretrain, config=SupervisedConfig)
+    register("masked_lm", MaskedLM, config=MaskedLMConfig)
+    register("span_corruption", SpanCorruption, config=SpanCorruptionConfig)
     register("sft", SFT, config=SFTConfig)
     register("reward_model", RewardModel, config=RewardModelConfig)
     register("cost_model", CostModel, config=CostModelConfig)

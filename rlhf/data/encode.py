@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlhf.data.chat import ChatRenderer, Rendered, Turn, control_tokens, without_weights
+from rlhf.data.chat import ChatRenderer, Rendered, Turn, control_tokens, special_tokens, without_weights
 from rlhf.data.rows import (
     LabelledRow,
     RankedRows,
@@ -21,6 +21,7 @@ from rlhf.data.rows import (
 )
 from rlhf.data.spans import Span
 from rlhf.data.steps import step_ends
+from rlhf.data.tokenizers import sentinel_ids
 from rlhf.data.tokens import TextTokenizer, token_id
 from rlhf.errors import DataError
 from rlhf.types import (
@@ -36,6 +37,7 @@ from rlhf.types import (
     StepBatch,
     SteppedCompletion,
     TokenBatch,
+    Vocabulary,
 )
 
 if TYPE_CHECKING:
@@ -177,6 +179,19 @@ class Encoder:
         if end is not None:
             stops.append(token_id(self.tokenizer, end.group()))
         return tuple(dict.fromkeys(stops))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What methods that make rows of their own need to know."""
+        mask = self.tokenizer.mask_token_id
+        return Vocabulary(
+            size=len(self.tokenizer),
+            special_ids=frozenset(token_id(self.tokenizer, name) for name in special_tokens(self.tokenizer)),
+            pad_id=self.pad_id,
+            eos_id=self.eos_id,
+            mask_id=None if mask is None else int(mask),
+            sentinel_ids=sentinel_ids(self.tokenizer),
+        )
 
     def metrics(self) -> Metrics:
         """How many rows were dropped and cut so far."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 from rlhf.config import NewTokenizerConfig
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PAD, EOS, UNKNOWN, END_OF_TURN = "<|pad|>", "<|end|>", "<|unknown|>", "<|end_turn|>"
+MASK = "<|mask|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|tool|>")
 
 CHAT_TEMPLATE = (
@@ -126,6 +128,21 @@ def new_tokenizer(config: NewTokenizerConfig, texts: Iterable[str]) -> PreTraine
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def add_control_tokens(tokenizer: PreTrainedTokenizerBase, kind: str, context: int) -> None:
+    """What models of this kind are asked by: a mask for an encoder, sentinels for an encoder-decoder; kept if there."""
+    if kind == "encoder" and tokenizer.mask_token_id is None:
+        tokenizer.add_special_tokens({"mask_token": MASK})
+    if kind == "encoder_decoder" and not sentinel_ids(tokenizer):
+        tokenizer.add_tokens([f"<extra_id_{n}>" for n in range(max(8, context // 8))], special_tokens=True)
+
+
+def sentinel_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids of `<extra_id_0>`, `<extra_id_1>`, ... as T5 calls them, as far as they go on."""
+    vocabulary = tokenizer.get_vocab()
+    names = takewhile(vocabulary.__contains__, (f"<extra_id_{n}>" for n in count()))
+    return tuple(vocabulary[name] for name in names)
 
 
 def _words(config: NewTokenizerConfig, texts: Iterable[str], special: list[str]) -> Tokenizer:

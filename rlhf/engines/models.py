@@ -14,19 +14,22 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf.config import RoleSpec
+from rlhf.engines.denoising_models import MaskedModel, SpanModel, build_denoiser, read_masked, read_spans
 from rlhf.engines.heads import DivergenceHead, LogprobHead, scalar_head
 from rlhf.engines.layout import Layout, layout
 from rlhf.engines.lora import add_adapters
 from rlhf.engines.precision import Precision
 from rlhf.engines.pretrained import context_limit, load_causal_lm, load_scorer
-from rlhf.engines.probes import check_head, check_packing
+from rlhf.engines.probes import check_head, check_packing, check_reads_left_to_right
 from rlhf.errors import ConfigError
 from rlhf.functional.distillation import Divergence
 from rlhf.types import (
     DistilledOutput,
     HeadedRewardOutput,
+    MaskedBatch,
     PolicyOutput,
     RewardOutput,
+    SpanBatch,
     StepBatch,
     StepOutput,
     TokenBatch,
@@ -103,13 +106,16 @@ class ScalarModel(nn.Module):
             return scores_NH.squeeze(-1) if scores_NH.shape[-1] == 1 else scores_NH
 
 
-RoleModel = PolicyModel | ScalarModel
+RoleModel = PolicyModel | ScalarModel | MaskedModel | SpanModel
 
 
 def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleModel:
     """The module of a role: weights loaded, dropout off, adapters in place. Raises `ConfigError`."""
+    if spec.kind != "decoder":
+        return build_denoiser(spec, precision, packing=packing)
     if spec.role in ("policy", "reference"):
         network = load_causal_lm(spec.model, precision.storage)
+        check_reads_left_to_right(network)
         policy = PolicyModel(network, precision, spec.temperature)
         check_head(policy, network)
         if spec.teacher is not None:
@@ -157,6 +163,10 @@ def read(
     divergence: Divergence | None = None,
 ) -> Output:
     """What a role says of a batch; `model` is its module, wrapped or not."""
+    if isinstance(batch, MaskedBatch):
+        return read_masked(model, batch)
+    if isinstance(batch, SpanBatch):
+        return read_spans(model, batch)
     places = layout(batch, packing)
     if role in ("policy", "reference"):
         return _read_policy(model, batch, places, entropy_grad, divergence)

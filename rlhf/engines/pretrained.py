@@ -13,9 +13,13 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
+    BertConfig,
+    BertForMaskedLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -34,6 +38,14 @@ def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
             f"{model.path} has no weights for {', '.join(sorted(missing)[:3])}; a policy needs a causal language model "
             "(was this saved as a reward model?)"
         )
+    return network
+
+
+def load_network(auto_class: Any, model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """A network of this class of transformers. Raises `ConfigError` where it cannot be loaded whole."""
+    network, missing = _load(auto_class, model, dtype)
+    if missing:
+        raise ConfigError(f"{model.path} has no weights for {', '.join(sorted(missing)[:3])}")
     return network
 
 
@@ -91,28 +103,71 @@ def create_model(
     eos_token_id: int,
     pad_token_id: int,
     seed: int,
-) -> LlamaForCausalLM:
-    """A Llama with random weights of standard deviation `sqrt(2 / (5 h))` (Nguyen and Salazar 2019, SmallInit)."""
-    mlp_size = new.mlp_size or -(-8 * new.hidden_size // (3 * 32)) * 32
-    config = LlamaConfig(
+) -> PreTrainedModel:
+    """A Llama, BERT or T5 with random weights; those of standard deviation `sqrt(2 / (5 h))` in the first two (Nguyen
+    and Salazar 2019, SmallInit), T5's own in the last.
+    """
+    kinds: dict[str, tuple[Any, Any]] = {
+        "decoder": (LlamaForCausalLM, _llama),
+        "encoder": (BertForMaskedLM, _bert),
+        "encoder_decoder": (T5ForConditionalGeneration, _t5),
+    }
+    make, config_of = kinds[new.kind]
+    config = config_of(
+        new,
         vocab_size=vocab_size,
-        hidden_size=new.hidden_size,
-        intermediate_size=mlp_size,
-        num_hidden_layers=new.num_layers,
-        num_attention_heads=new.num_heads,
-        num_key_value_heads=new.num_kv_heads or new.num_heads,
         max_position_embeddings=new.context,
         tie_word_embeddings=new.tie_embeddings,
-        initializer_range=(2 / (5 * new.hidden_size)) ** 0.5,
         bos_token_id=bos_token_id,
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = LlamaForCausalLM(config)
+        network: PreTrainedModel = make(config)
     network.eval()
     return network
+
+
+def _llama(new: NewModelConfig, **shared: Any) -> LlamaConfig:
+    return LlamaConfig(
+        hidden_size=new.hidden_size,
+        intermediate_size=new.mlp_size or -(-8 * new.hidden_size // (3 * 32)) * 32,
+        num_hidden_layers=new.num_layers,
+        num_attention_heads=new.num_heads,
+        num_key_value_heads=new.num_kv_heads or new.num_heads,
+        initializer_range=_small(new),
+        **shared,
+    )
+
+
+def _bert(new: NewModelConfig, **shared: Any) -> BertConfig:
+    return BertConfig(
+        hidden_size=new.hidden_size,
+        intermediate_size=new.mlp_size or 4 * new.hidden_size,
+        num_hidden_layers=new.num_layers,
+        num_attention_heads=new.num_heads,
+        initializer_range=_small(new),
+        **shared,
+    )
+
+
+def _t5(new: NewModelConfig, **shared: Any) -> T5Config:
+    start: dict[str, Any] = {"decoder_start_token_id": shared["pad_token_id"]}
+    return T5Config(
+        d_model=new.hidden_size,
+        d_kv=new.hidden_size // new.num_heads,
+        d_ff=new.mlp_size or 4 * new.hidden_size,
+        num_layers=new.num_layers,
+        num_decoder_layers=new.num_layers,
+        num_heads=new.num_heads,
+        **start,
+        **shared,
+    )
+
+
+def _small(new: NewModelConfig) -> float:
+    return float((2 / (5 * new.hidden_size)) ** 0.5)
 
 
 def save_model(network: PreTrainedModel, path: Path, state: dict[str, torch.Tensor] | None = None) -> None:

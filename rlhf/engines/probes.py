@@ -35,6 +35,18 @@ def check_head(model: PolicyModel, network: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
+def check_reads_left_to_right(network: PreTrainedModel) -> None:
+    """What follows a token must not change what is said of it. Raises `ConfigError` for an encoder."""
+    tokens = _some_tokens(network, 6)
+    other = tokens.clone()
+    other[0, -1] = (other[0, -1] + 1) % network.config.get_text_config().vocab_size
+    one, two = (network.base_model(input_ids=ids, use_cache=False)[0][:, :-1] for ids in (tokens, other))
+    tolerance = _tolerance(network.dtype)
+    if not torch.allclose(one, two, atol=tolerance, rtol=tolerance):
+        raise ConfigError(f"{type(network).__name__} reads ahead: encoders are no policies; masked_lm trains them")
+
+
+@torch.no_grad()
 def check_packing(network: PreTrainedModel) -> None:
     """Rows put end to end must not see each other. Raises `ConfigError` for a family in which they do."""
     tokens = _some_tokens(network, 10)

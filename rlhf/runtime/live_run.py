@@ -23,7 +23,7 @@ from rlhf.runtime.plan import StagePlan, derived_seed
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
 from rlhf.runtime.scoring import Scorer, StageParts
-from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch
+from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class LiveRun(RunRows):
     @property
     def reward(self) -> Any:
         return self.engines["reward"]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return self.encoder.vocabulary
 
     def together(self, *calls: Callable[[], Any]) -> list[Any]:
         """Results of calls that touch different roles, at the same time where those are other processes."""

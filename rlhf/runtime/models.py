@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.config import ModelConfig, NewTokenizerConfig
 from rlhf.data.encode import Encoder
-from rlhf.data.tokenizers import load_tokenizer, new_tokenizer, require_eos, require_vocabulary_fits
+from rlhf.data.tokenizers import add_control_tokens, load_tokenizer, new_tokenizer, require_eos, require_vocabulary_fits
 from rlhf.errors import ConfigError
 from rlhf.protocols import Dataset
 from rlhf.runtime.plan import StagePlan
@@ -26,6 +26,7 @@ def write_new_model(model: ModelConfig, dataset: Dataset, seed: int, path: Path)
 
     assert model.new is not None
     tokenizer = _tokenizer_of_new(model.new.tokenizer, dataset, seed)
+    add_control_tokens(tokenizer, model.new.kind, model.new.context)
     network = create_model(
         model.new,
         vocab_size=len(tokenizer),

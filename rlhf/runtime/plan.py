@@ -166,7 +166,9 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int,
     specs: dict[str, RoleSpec] = {}
     if "policy" in algorithm.needs:
         policy = spec("policy", config.model, config.optimizer)
-        specs["policy"] = policy.model_copy(update={"teacher": _teacher(config, algorithm)})
+        _check_kind(config, algorithm)
+        update = {"teacher": _teacher(config, algorithm), "kind": algorithm.network}
+        specs["policy"] = policy.model_copy(update=update)
     if "reference" in algorithm.needs and (config.model.lora is None or config.reference is not None):
         specs["reference"] = spec("reference", config.reference or _without_lora(config.model), None)
     for role, given, judges in (
@@ -183,6 +185,18 @@ def _specs(config: StageConfig, algorithm: Algorithm, num_steps: int, seed: int,
             specs |= {member_name(role, number): spec(role, model, None) for number, model in enumerate(models)}
     _check_rewards(config, algorithm)
     return specs
+
+
+def _check_kind(config: StageConfig, algorithm: Algorithm) -> None:
+    """A fresh model must be what the method trains; others are found out when they are loaded."""
+    new, wanted = config.model.new, algorithm.network
+    if new is not None and new.kind != wanted:
+        raise ConfigError(
+            f"model.new.kind: {config.algorithm.type} trains an {wanted.replace('_', '-')}, given {new.kind}; "
+            f"set kind: {wanted}"
+            if wanted != "decoder"
+            else f"model.new.kind: {config.algorithm.type} trains a decoder, given {new.kind}; leave kind out"
+        )
 
 
 def _teacher(config: StageConfig, algorithm: Algorithm) -> ModelConfig | None:

@@ -15,8 +15,10 @@ from rlhf.types.batches import (
     ConstrainedExperience,
     Experience,
     LabelledBatch,
+    MaskedBatch,
     PreferenceBatch,
     ScoredBatch,
+    SpanBatch,
     StepBatch,
     TokenBatch,
     ValuedExperience,
@@ -44,6 +46,7 @@ from rlhf.types.text import (
     Rollout,
     Sampling,
     SteppedCompletion,
+    Vocabulary,
 )
 
 __all__ = [
@@ -60,6 +63,7 @@ __all__ = [
     "LabelledBatch",
     "LabelledCompletion",
     "LossSum",
+    "MaskedBatch",
     "Message",
     "Metrics",
     "PolicyOutput",
@@ -70,10 +74,12 @@ __all__ = [
     "Rollout",
     "Sampling",
     "ScoredBatch",
+    "SpanBatch",
     "StepBatch",
     "StepOutput",
     "SteppedCompletion",
     "TokenBatch",
     "ValueOutput",
     "ValuedExperience",
+    "Vocabulary",
 ]

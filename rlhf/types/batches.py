@@ -110,6 +110,28 @@ class LabelledBatch(TokenBatch):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskedBatch(TokenBatch):
+    """Texts with tokens masked or replaced; `response_mask` is True where the token that stood there is asked for."""
+
+    targets: Tensor  # [B, T] int64, the texts as they were
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanBatch(TokenBatch):
+    """What was taken out of texts (`tokens`, which a decoder writes), and what was left of them (`source`, read)."""
+
+    source: Tensor  # [B, S] int64
+    source_mask: Tensor  # [B, S] bool, True on real tokens
+
+    def trim(self) -> Self:
+        """Both sides without the columns in which every row is padding."""
+        width = max(1, int(self.source_mask.sum(dim=1).max()))
+        source, mask = self.source[:, :width], self.source_mask[:, :width]
+        target = TokenBatch(tokens=self.tokens, attention_mask=self.attention_mask, response_mask=self.response_mask)
+        return replace(self, source=source, source_mask=mask, **dict(target.trim().tensors()))
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepBatch(TokenBatch):
     """Completions judged step by step: `response_mask` is True on the last token of each step, and nowhere else."""
 

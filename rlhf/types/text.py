@@ -80,6 +80,25 @@ class LabelledCompletion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """A tokenizer's tokens, as far as a method needs to know them."""
+
+    size: int
+    special_ids: frozenset[int]
+    """Control tokens: ends, roles, masks, sentinels."""
+    pad_id: int
+    eos_id: int
+    mask_id: int | None = None
+    """Stands for a token an encoder is to guess."""
+    sentinel_ids: tuple[int, ...] = ()
+    """Stand for spans of tokens an encoder-decoder is to write, in order."""
+
+    @property
+    def ordinary_ids(self) -> tuple[int, ...]:
+        return tuple(token for token in range(self.size) if token not in self.special_ids)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SteppedCompletion:
     """A completion in `steps`, each judged right or not: `labels[k]` speaks of step k, given those before it."""
 
