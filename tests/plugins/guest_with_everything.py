@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf import PartConfig, hookimpl
-from rlhf.protocols import Parts, Run
+from rlhf.protocols import Algorithm, Parts, Run
 from rlhf.types import Completion, Grade, Metrics, Prompt, Rollout, Sampling
 
 Register = Callable[..., None]
@@ -53,12 +53,11 @@ class AskingConfig(PartConfig):
     num_prompts: int
 
 
-class Asking:
+class Asking(Algorithm):
     """Asks, scores, hands over the weights, and learns nothing."""
 
     needs = frozenset({"policy", "rollout"})
     consumes = "prompts"
-    updates_per_step = 1
 
     def __init__(self, config: AskingConfig) -> None:
         self.config = config
