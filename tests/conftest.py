@@ -101,6 +101,7 @@ def real_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_installed, "guests_visible", True)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip GPU and vLLM tests, with the reason, where they cannot run."""
     missing = {}
