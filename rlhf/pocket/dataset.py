@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import count
 from typing import TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rlhf.config import PartConfig
 from rlhf.errors import DataError
@@ -43,6 +43,14 @@ class PocketConfig(PartConfig):
     """Prompts never trained on, a third of them on each axis; as many demonstrations and rankings, without noise."""
     seed: int = 0
     """Of the rows drawn; the world itself (facts, what is held out) is the same for every seed."""
+
+    @model_validator(mode="after")
+    def _there_are_so_many_wrong_answers(self) -> PocketConfig:
+        if self.num_candidates > 2 and self.mistake_share == 0:
+            raise ValueError(
+                f"num_candidates {self.num_candidates} needs a mistake_share above 0: prompts may have one bad answer"
+            )
+        return self
 
 
 class PocketDataset:

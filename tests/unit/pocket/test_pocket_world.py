@@ -311,3 +311,9 @@ def test_parts_are_registered() -> None:
     assert isinstance(registry.build("reward", "pocket_gold", {}, None), GoldReward)
     for axis in AXES:
         assert registry.build("grader", f"pocket_{axis}", {}, None).axis == axis
+
+
+def test_more_candidates_than_there_are_bad_answers_are_refused() -> None:
+    with pytest.raises(ValueError, match="num_candidates 3 needs a mistake_share above 0"):
+        PocketConfig(num_candidates=3, mistake_share=0)
+    assert PocketConfig(num_candidates=2, mistake_share=0).num_candidates == 2
