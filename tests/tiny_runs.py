@@ -72,7 +72,7 @@ ORPO: Recipe = {**DPO, "algorithm": {"type": "orpo", "steps": 3, "batch_size": 8
 ONLINE_DPO: Recipe = {
     "algorithm": {"type": "online_dpo", "steps": 3, "prompts_per_step": 8, "minibatch_size": 4},
     "model": "stage:sft",
-    "reward": "pocket_gold",
+    "reward": "num_tokens",
     "optimizer": {"lr": 1e-3},
     "rollout": {"max_tokens": 8},
 }

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from rlhf.functional.pairing import best_and_worst
+from rlhf.functional.pairing import TIE, best_and_worst
 
 
 def test_by_hand() -> None:
@@ -29,6 +29,8 @@ def test_nothing_is_preferred_among_equals_or_alone() -> None:
     group = torch.tensor([0, 0, 1, 2, 2, 3, 3])
     assert best_and_worst(scores, group).tolist() == [[5, 6]]
     assert best_and_worst(torch.ones(4), torch.tensor([0, 0, 1, 1])).shape == (0, 2)
+    at_the_limit = torch.tensor([TIE, 0.0, 2 * TIE, 0.0], dtype=torch.float64)
+    assert best_and_worst(at_the_limit, torch.tensor([0, 0, 1, 1])).tolist() == [[2, 3]]
 
 
 def test_of_equals_the_earlier_row_counts() -> None:

@@ -14,9 +14,9 @@ from rlhf.types import PolicyOutput, PreferenceBatch, TokenBatch
 
 
 def rankings(num_prompts: int = 6, most: int = 4, width: int = 10) -> tuple[PreferenceBatch, Tensor]:
-    """Prompts with 2 to `most` candidates (one prompt has a single one), and log-probs `[B*K, T]`."""
+    """Prompts with 2 to `most` candidates (the second has a single one), and log-probs `[B*K, T]`."""
     counts_B1 = torch.randint(2, most + 1, (num_prompts, 1))
-    counts_B1[0], counts_B1[1] = most, 1
+    counts_B1[0], counts_B1[1], counts_B1[2] = most, 1, 2
     present_BK = torch.arange(most) < counts_B1
     present_R1 = present_BK.flatten()[:, None]
     places = torch.arange(width)

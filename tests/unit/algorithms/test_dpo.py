@@ -101,6 +101,27 @@ def test_means_are_over_tokens() -> None:
     torch.testing.assert_close(averaged(torch.ones_like(logprobs), batch), batch.present_BK.float())
 
 
+def test_held_out_figures_by_hand() -> None:
+    """Of each prompt: pairs in order, pairs in which the longer is better, best above worst."""
+    batch, logprobs = rankings()
+    batch, logprobs = batch[torch.tensor([0, 2])], logprobs[torch.tensor([*range(4), *range(8, 12)])]
+    policy = SimpleNamespace(forward=lambda rows: PolicyOutput(logprobs=logprobs, entropy=logprobs))
+    reference = SimpleNamespace(forward=lambda rows: PolicyOutput(logprobs=logprobs / 3, entropy=logprobs))
+    run: Any = SimpleNamespace(policy=policy, reference=reference, held_out_rankings=lambda: batch)
+    figures = DPO(DPOConfig(beta=0.3)).measure(run)
+    rewards = (0.3 * 2 / 3 * summed(logprobs, batch)).tolist()
+    sizes = batch.candidates.response_mask.sum(1).view(2, 4).tolist()
+    for b, count in enumerate(batch.present_BK.sum(1).tolist()):
+        pairs = [(i, j) for i in range(count) for j in range(i + 1, count)]
+        right = sum(rewards[b][i] > rewards[b][j] for i, j in pairs)
+        longer = sum((sizes[b][i] > sizes[b][j]) + 0.5 * (sizes[b][i] == sizes[b][j]) for i, j in pairs)
+        assert figures["accuracy"][b] == pytest.approx(right / len(pairs))
+        assert figures["accuracy_longer_wins"][b] == pytest.approx(longer / len(pairs))
+        assert figures["margin"][b] == pytest.approx(rewards[b][0] - rewards[b][count - 1], rel=1e-5)
+    nothing: Any = SimpleNamespace(held_out_rankings=lambda: None)
+    assert DPO(DPOConfig()).measure(nothing) == {}
+
+
 # --- options ---------------------------------------------------------------------------------------------------------
 
 

@@ -159,6 +159,19 @@ def test_wins_are_shares_of_the_bad_ones_beaten() -> None:
     assert wins(scores, torch.zeros(4, dtype=torch.bool)).tolist() == []
 
 
+def test_held_out_figures_by_hand() -> None:
+    rows = rows_of("ab|cdef", "e|fg", "ijk|l", "m|nop")
+    batch = LabelledBatch(**dict(rows.tensors()), label_B=torch.tensor([True, False, True, False]))
+    run: Any = SimpleNamespace(policy=Engine(-0.1), reference=Engine(-0.3), held_out_labelled=lambda: batch)
+    figures = KTO(KTOConfig()).measure(run)
+    # The implicit reward is 0.2 beta times the letters' sum: more letters, more reward.
+    assert figures == {"accuracy": [1.0, 0.0], "accuracy_longer_wins": [1.0, 0.0]}
+    run.policy, run.reference = run.reference, run.policy
+    assert KTO(KTOConfig()).measure(run) == {"accuracy": [0.0, 1.0], "accuracy_longer_wins": [1.0, 0.0]}
+    nothing: Any = SimpleNamespace(held_out_labelled=lambda: None)
+    assert KTO(KTOConfig()).measure(nothing) == {}
+
+
 # --- refused ---------------------------------------------------------------------------------------------------------
 
 KTO_STAGE = {"algorithm": {"type": "kto"}, "model": SFT["model"], "optimizer": {"lr": 1e-2}}

@@ -73,6 +73,23 @@ def test_schedules_span_every_minibatch() -> None:
     assert OnlineDPO(OnlineDPOConfig(steps=1, prompts_per_step=9, minibatch_size=4)).updates_per_step == 3
 
 
+def test_held_out_figures_by_hand() -> None:
+    batch = batch_of([1.0, 3.0], [0, 1])
+    policy = SimpleNamespace(forward=lambda rows: PolicyOutput(logprobs=-0.5 * rows.tokens.float(), entropy=None))
+    run: Any = SimpleNamespace(
+        **vars(RUN),
+        policy=policy,
+        held_out_prompts=lambda: ["a", "b"],
+        sample=lambda prompts, num: [*prompts] * num,
+        score=lambda rollouts: rollouts,
+        collate=lambda rollouts: {2: batch}[len(rollouts)],
+    )
+    # 2 tokens a row: -i / 2 against -i each.
+    assert OnlineDPO(OnlineDPOConfig(steps=1)).measure(run) == {"reward": [1.0, 3.0], "kl_to_reference": [0.0, 1.0]}
+    run.held_out_prompts = list
+    assert OnlineDPO(OnlineDPOConfig(steps=1)).measure(run) == {}
+
+
 def test_where_the_reward_tells_nothing_apart_nothing_is_learned_and_it_is_said(tmp_path) -> None:
     run = rlhf.train(single({**ALONE, "reward": "constant"}, data={**DATA, "num_prompts": 9}), out=tmp_path / "run")
     assert [row["preference/pairs"] for row in run.metrics] == [0, 0, 0]
