@@ -189,6 +189,7 @@ def test_a_stage_on_top_is_the_next_round_of_iterative_dpo(base: RunResult, tmp_
     """Its reference is the model it starts from: the KL begins at zero again."""
     recipe = online(base, "pocket_gold", steps=3)
     first = {key: recipe.pop(key) for key in ("algorithm", "model", "reward", "optimizer", "rollout")}
+    recipe["defaults"] = {key: recipe.pop(key) for key in ("data", "held_out_rows", "engine")}
     recipe["stages"] = {"first": first, "second": {**first, "model": "stage:first"}}
     run = rlhf.train(recipe, out=tmp_path / "run")
     one, two = (stage["held_out"] for stage in run.summary["stages"])
