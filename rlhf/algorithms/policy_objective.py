@@ -11,7 +11,7 @@ from torch import Tensor
 from rlhf.functional.aggregation import sequence_mean, sequence_sum, token_mean, weighted_sum
 from rlhf.functional.kl import k2, k3
 from rlhf.functional.policy_loss import PolicyLoss as Surrogate
-from rlhf.functional.policy_loss import RatioLevel, cispo_loss, clipped_policy_loss
+from rlhf.functional.policy_loss import RatioLevel, cispo_loss, clipped_policy_loss, has_drifted
 from rlhf.types import Experience, LossSum, PolicyOutput
 
 Aggregation = Literal["token_mean", "sequence_mean", "sequence_sum", "prompt_mean"]
@@ -55,6 +55,7 @@ class PolicyLoss:
     kl_coef: float = 0.0
     kl_estimator: Literal["k2", "k3"] = "k3"
     entropy_coef: float = 0.0
+    max_drift: float | None = None
     weights: TokenWeights = field(default_factory=TokenWeights)
 
     @property
@@ -72,6 +73,9 @@ class PolicyLoss:
         losses = surrogate.losses
         if batch.correction is not None:
             losses = losses * torch.where(mask, batch.correction, 0)
+        drifted = self._drifted(output.logprobs, batch)
+        if drifted is not None:
+            losses = torch.where(drifted, 0, losses)
         sums = {
             "policy/approx_kl": (surrogate.approx_kl.sum(), count),
             "policy/clip_fraction_low": (surrogate.clipped_low.sum(), count),
@@ -80,6 +84,8 @@ class PolicyLoss:
         }
         if self.dual_clip is not None:
             sums["policy/clip_fraction_dual"] = (surrogate.dual_clipped.sum(), count)
+        if drifted is not None:
+            sums["policy/drifted"] = (drifted.sum(), count)
         if self.kl_coef:
             assert batch.ref_logprobs is not None
             kl = (k2 if self.kl_estimator == "k2" else k3)(output.logprobs, batch.ref_logprobs, mask)
@@ -88,6 +94,11 @@ class PolicyLoss:
         if self.entropy_coef:
             losses = losses - self.entropy_coef * entropy
         return LossSum(total=weighted_sum(losses, self.weights(batch)[0]), sums=sums)
+
+    def _drifted(self, logprobs: Tensor, batch: Experience) -> Tensor | None:
+        if self.max_drift is None:
+            return None
+        return has_drifted(logprobs, batch.old_logprobs, batch.advantages, batch.response_mask, self.max_drift)
 
     def _surrogate(self, logprobs: Tensor, batch: Experience) -> Surrogate:
         old, advantages, mask = batch.old_logprobs, batch.advantages, batch.response_mask

@@ -17,7 +17,7 @@ from rlhf.algorithms.figures import mean_of
 from rlhf.algorithms.policy_objective import Aggregation, PolicyLoss, TokenWeights
 from rlhf.config import PartConfig
 from rlhf.functional.aggregation import prompt_mean
-from rlhf.functional.correction import effective_sample_share, sampling_correction
+from rlhf.functional.correction import Beyond, Correction, chi_square, effective_sample_share, sampling_correction
 from rlhf.functional.kl import AdaptiveKL, k1, update_kl
 from rlhf.functional.masked import masked_mean
 from rlhf.protocols import Algorithm, Run
@@ -65,7 +65,15 @@ class PolicyGradientConfig(PartConfig):
     completions: for rollout engines whose log-probs differ (see the metric `rollout/logprob_gap`).
     """
     correction_cap: float = Field(default=2.0, ge=1)
-    """Largest such weight (truncated importance sampling)."""
+    """Bound of such a weight."""
+    correction_beyond: Beyond = "cut"
+    """`cut`: a larger weight counts as `correction_cap` (truncated importance sampling). `drop`: what weighs more, or
+    less than its inverse, is left out (masked importance sampling).
+    """
+    max_drift: float | None = Field(default=None, gt=0)
+    """Leaves a bad completion (advantage below 0) out once the updates made it less likely by more than this, in nats a
+    token (DeepSeek-V3.2, arXiv:2512.02556); null: none.
+    """
 
     @model_validator(mode="after")
     def _options_agree(self) -> PolicyGradientConfig:
@@ -152,9 +160,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
         mask, config = batch.response_mask, self.config
         correction = None
         if config.correction != "off":
-            correction = sampling_correction(
-                models.old_logprobs, batch.sampled_logprobs, mask, config.correction, config.correction_cap
-            ).weights
+            correction = self._correction(batch, models).weights
         experience = Experience(
             tokens=batch.tokens,
             attention_mask=batch.attention_mask,
@@ -179,13 +185,24 @@ class PolicyGradient(Algorithm, Generic[Config]):
             figures["policy/kl_to_reference"] = float(models.kl.sum(1).mean())
             figures["policy/kl_coef"] = self.kl_coef
         if self.config.correction != "off":
-            found = sampling_correction(
-                models.old_logprobs, sampled, mask, self.config.correction, self.config.correction_cap
-            )
+            found = self._correction(batch, models)
             figures["rollout/correction"] = float(masked_mean(found.ratio, mask))
             figures["rollout/correction_capped"] = float(masked_mean((found.ratio > found.weights).float(), mask))
+            figures["rollout/correction_chi2"] = float(chi_square(found.ratio, mask))
             figures["rollout/effective_samples"] = float(effective_sample_share(found.ratio, mask))
         return figures
+
+    def _correction(self, batch: ScoredBatch, models: Compared) -> Correction:
+        config = self.config
+        assert config.correction != "off"
+        return sampling_correction(
+            models.old_logprobs,
+            batch.sampled_logprobs,
+            batch.response_mask,
+            config.correction,
+            config.correction_cap,
+            config.correction_beyond,
+        )
 
     # --- updates ---------------------------------------------------------------------------------------------------
 
@@ -204,6 +221,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
             kl_coef=0.0 if config.kl_penalty == "k1_in_reward" else self.kl_coef,
             kl_estimator="k2" if config.kl_penalty == "k2_in_loss" else "k3",
             entropy_coef=config.entropy_coef,
+            max_drift=config.max_drift,
             weights=self.token_weights,
         )
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rlhf.algorithms.policy_objective import TokenWeights
 from rlhf.algorithms.policy_updates import PolicyGradient, PolicyGradientConfig, compared
-from rlhf.functional.advantages import gae, token_rewards
+from rlhf.functional.advantages import gae, length_adaptive_lam, token_rewards
 from rlhf.functional.aggregation import weighted_sum
 from rlhf.functional.masked import whiten
 from rlhf.functional.value_loss import clipped_value_loss, explained_variance, value_moments
@@ -28,6 +28,11 @@ class PPOConfig(PolicyGradientConfig):
 
     gamma: float = Field(default=1.0, gt=0, le=1)
     lam: float = Field(default=0.95, ge=0, le=1)
+    """How far back GAE carries what comes later: 1 is the plain sum of rewards, 0 the one-step error."""
+    value_lam: float | None = Field(default=None, ge=0, le=1)
+    """`lam` of the returns the value model learns, where it should differ; 1 keeps them unbiased (arXiv:2504.05118)."""
+    length_adaptive_lam: float | None = Field(default=None, gt=0)
+    """Alpha: the advantages take `1 - 1/(alpha * length)` of each completion in place of `lam` (arXiv:2504.05118)."""
     value_clip: float | None = Field(default=0.2, gt=0)
     """A new value may move this far from the old one before its gradient stops; null: no clipping."""
     whiten_rewards: bool = False
@@ -111,9 +116,12 @@ class PPO(PolicyGradient[PPOConfig]):
         if self.config.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
         old_values = torch.where(mask, values, 0)
-        advantages, returns = gae(
-            rewards, old_values, mask, self.config.gamma, self.config.lam, final_values_B=final_values_B
-        )
+        config = self.config
+        alpha, value_lam = config.length_adaptive_lam, config.value_lam
+        lam = config.lam if alpha is None else length_adaptive_lam(mask, alpha)
+        advantages, returns = gae(rewards, old_values, mask, config.gamma, lam, final_values_B)
+        if value_lam is not None:
+            _, returns = gae(rewards, old_values, mask, config.gamma, value_lam, final_values_B)
         return Credit(advantages, returns, old_values)
 
     def ends(self, batch: ScoredBatch, final_values_B: Tensor) -> tuple[Tensor, Tensor]:

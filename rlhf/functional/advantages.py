@@ -26,17 +26,17 @@ def gae(
     values: Tensor,
     mask: Tensor,
     gamma: float,
-    lam: float,
+    lam: float | Tensor,
     final_values_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`(advantages, returns)`, both `[B, T]`, without gradient, zero outside the mask.
 
         delta_t = r_t + gamma * V_next - V_t,    A_t = delta_t + gamma * lam * A_next,    R_t = A_t + V_t
 
-    where "next" is the row's next masked token. Schulman et al. 2016 (arXiv:1506.02438), equation 16. `values[:, t]` is
-    the value of the state in which token t is chosen. `final_values_B` is the value after the last token: zero for a
-    row that ended, the value model's estimate for one that was cut off (being truncated is not an end). None: all
-    ended.
+    where "next" is the row's next masked token, and `lam` is one number or one a row, `[B]`. Schulman et al. 2016
+    (arXiv:1506.02438), equation 16. `values[:, t]` is the value of the state in which token t is chosen.
+    `final_values_B` is the value after the last token: zero for a row that ended, the value model's estimate for one
+    that was cut off (being truncated is not an end). None: all ended.
     """
     next_value = torch.zeros_like(values[:, 0]) if final_values_B is None else final_values_B
     next_advantage = torch.zeros_like(next_value)
@@ -47,6 +47,16 @@ def gae(
         next_value = torch.where(mask[:, t], values[:, t], next_value)
         advantages[:, t] = next_advantage
     return torch.where(mask, advantages, 0), torch.where(mask, advantages + values, 0)
+
+
+def length_adaptive_lam(mask: Tensor, alpha: float) -> Tensor:
+    """`max(0, 1 - 1/(alpha * length))`, `[B]`: the longer the completion, the farther its score reaches back.
+
+    VAPO (Yue et al. 2025, arXiv:2504.05118), section 4.2, where alpha is 0.05: credit decays over 1/(1 - lam) tokens,
+    which is then the share `alpha` of the completion. 0 for an empty row.
+    """
+    lengths_B = mask.sum(1).clamp(min=1).float()
+    return (1 - 1 / (alpha * lengths_B)).clamp(min=0)
 
 
 @torch.no_grad()

@@ -103,6 +103,17 @@ def cispo_loss(
     )
 
 
+@torch.no_grad()
+def has_drifted(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, max_drift: float) -> Tensor:
+    """Bool `[B, T]`: tokens with A < 0 of rows whose mean `log pi_old - log pi` exceeds `max_drift`, in nats a token.
+
+    Bad completions that the policy has left behind: pushing them farther down teaches little, and unsettles it. Left
+    out by DeepSeek-V3.2 (arXiv:2512.02556), section 3.1.
+    """
+    drift_B1 = log_ratio(old_logprobs, logprobs, mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+    return mask & (advantages < 0) & (drift_B1 > max_drift)
+
+
 def policy_gradient_loss(logprobs: Tensor, advantages: Tensor, mask: Tensor) -> Tensor:
     """`L_t = -A_t log pi(a_t|s_t)`, `[B, T]`: REINFORCE (Williams 1992). `advantages` are taken as constants."""
     return -torch.where(mask, advantages.detach(), 0) * torch.where(mask, logprobs, 0)

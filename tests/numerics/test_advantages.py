@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf.functional.advantages import discounted_returns, gae, token_rewards
+from rlhf.functional.advantages import discounted_returns, gae, length_adaptive_lam, token_rewards
 
 NAN = math.nan
 
@@ -156,3 +156,20 @@ def test_rewards_of_a_row_add_up_to_score_minus_kl() -> None:
     total = token_rewards(scores, kl, mask, 0.2).sum(1)
     expected = torch.where(mask.any(1), scores, 0) - 0.2 * torch.where(mask, kl, 0).sum(1)
     torch.testing.assert_close(total, expected)
+
+
+def test_each_row_may_have_a_lambda_of_its_own() -> None:
+    rewards, values, mask, final_values = rollouts()
+    lam_B = torch.tensor([0.0, 0.3, 0.5, 0.9, 0.95, 1.0]).double()
+    found = gae(rewards, values, mask, 0.9, lam_B, final_values)[0]
+    for b, lam in enumerate(lam_B.tolist()):
+        alone = gae(rewards[b : b + 1], values[b : b + 1], mask[b : b + 1], 0.9, lam, final_values[b : b + 1])[0]
+        torch.testing.assert_close(found[b : b + 1], alone)
+
+
+def test_longer_rows_carry_farther() -> None:
+    mask = torch.zeros(4, 100).bool()
+    for row, length in enumerate((100, 40, 5, 0)):
+        mask[row, :length] = True
+    # 1/(1 - lam) = alpha * length tokens: 5 of 100, 2 of 40; of 5 not even one.
+    assert length_adaptive_lam(mask, 0.05).tolist() == pytest.approx([0.8, 0.5, 0.0, 0.0])

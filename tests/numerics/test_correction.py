@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf.functional.correction import effective_sample_share, sampling_correction
+from rlhf.functional.correction import chi_square, effective_sample_share, sampling_correction
 
 
 def samples(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -80,3 +80,33 @@ def test_effective_samples() -> None:
     assert effective_sample_share(torch.tensor([[1.0, 0.0, 9.0]]), mask).item() == pytest.approx(0.5)
     assert effective_sample_share(torch.tensor([[1.0, 3.0, math.nan]]), mask).item() == pytest.approx(16 / 20)
     assert effective_sample_share(torch.ones(1, 3), torch.zeros(1, 3).bool()).item() == 0
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_what_lies_too_far_off_is_dropped_on_both_sides(level: str) -> None:
+    old, sampled, mask = samples()
+    found = sampling_correction(old, sampled, mask, level, 1.5, "drop")  # type: ignore[arg-type]
+    near = mask & (found.ratio <= 1.5) & (found.ratio >= 1 / 1.5)
+    assert torch.equal(found.weights[near], found.ratio[near])
+    assert (found.weights[~near] == 0).all()
+    assert near.any()
+    assert (mask & (found.ratio > 1.5)).any()
+    assert (mask & (found.ratio < 1 / 1.5)).any()
+    assert torch.equal(found.ratio, sampling_correction(old, sampled, mask, level, 1.5).ratio)  # type: ignore[arg-type]
+
+
+def test_a_ratio_on_the_bound_stays() -> None:
+    old, mask = torch.tensor([[2.0, 0.5]]).double().log(), torch.ones(1, 2).bool()
+    found = sampling_correction(old, torch.zeros(1, 2).double(), mask, "token", old.exp()[0, 0].item(), "drop")
+    assert found.weights[0].tolist() == pytest.approx([2.0, 0.5])
+
+
+def test_chi_square() -> None:
+    """By its definition, the sum of (p - q)^2 / q, on samples that appear as often as q says; then by hand."""
+    p, q = torch.tensor([0.5, 0.3, 0.2]).double(), torch.tensor([0.2, 0.5, 0.3]).double()
+    drawn = torch.tensor([0] * 2 + [1] * 5 + [2] * 3)
+    found = chi_square((p / q)[drawn][None], torch.ones(1, 10).bool())
+    assert found.item() == pytest.approx(((p - q).square() / q).sum().item())
+    mask = torch.tensor([[True, True, False]])
+    assert chi_square(torch.tensor([[2.0, 1.0, math.nan]]), mask).item() == pytest.approx(1.5)
+    assert chi_square(torch.ones(1, 3), torch.zeros(1, 3).bool()).item() == 0

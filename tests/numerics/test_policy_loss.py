@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from rlhf.functional.policy_loss import cispo_loss, clipped_policy_loss, policy_gradient_loss, policy_log_ratio
+from rlhf.functional.policy_loss import (
+    cispo_loss,
+    clipped_policy_loss,
+    has_drifted,
+    policy_gradient_loss,
+    policy_log_ratio,
+)
 
 NAN = math.nan
 
@@ -299,3 +305,26 @@ def test_gradient_of_cispo_where_every_weight_is_held() -> None:
     assert torch.autograd.gradcheck(
         lambda x: cispo_loss(x, far, advantages, mask, 0.2, 0.3).losses, logprobs.clone().requires_grad_()
     )
+
+
+def test_drifted_rows_by_definition() -> None:
+    logprobs, old, advantages, mask = experience()
+    found = has_drifted(logprobs, old, advantages, mask, 0.1)
+    for b in range(len(mask)):
+        drifts = [(old[b, t] - logprobs[b, t]).item() for t in range(8) if mask[b, t]]
+        for t in range(8):
+            expected = bool(mask[b, t]) and advantages[b, t] < 0 and sum(drifts) / len(drifts) > 0.1
+            assert found[b, t].item() == expected
+    assert found.any()
+    assert (mask & (advantages < 0) & ~found).any()
+
+
+def test_drift_is_a_mean_a_token_and_its_bound_belongs_to_those_kept() -> None:
+    old, mask = torch.zeros(2, 4), torch.tensor([[True, True, False, False], [True] * 4])
+    bad = -torch.ones(2, 4)
+    logprobs = torch.tensor([[-0.5, -0.5, -9.0, -9.0], [-0.5] * 4])
+    assert torch.equal(has_drifted(logprobs, old, bad, mask, 0.25), mask)
+    assert not has_drifted(logprobs, old, bad, mask, 0.5).any()
+    assert not has_drifted(logprobs, old, -bad, mask, 0.25).any()
+    assert not has_drifted(logprobs, old, 0 * bad, mask, 0.25).any()
+    assert not has_drifted(-logprobs, old, bad, mask, 0.25).any()

@@ -114,7 +114,11 @@ def test_the_correction_is_taken_once_and_told(level: str) -> None:
     assert figures["rollout/correction"] == pytest.approx(sum(raw) / 6)
     assert figures["rollout/correction_capped"] == pytest.approx((1 if level == "token" else 3) / 6)
     assert figures["rollout/effective_samples"] == pytest.approx(sum(raw) ** 2 / (6 * sum(w * w for w in raw)))
+    assert figures["rollout/correction_chi2"] == pytest.approx(sum(w * w for w in raw) / 6 - 1)
     assert figures["rollout/logprob_gap"] == pytest.approx(0.6 / 6)
+    dropping = grpo(correction=level, correction_cap=1.2, correction_beyond="drop").assess(run, batch)[0]
+    assert dropping.correction is not None
+    assert dropping.correction[:, 2:].flatten().tolist() == pytest.approx([w if w <= 1.2 else 0 for w in raw])
     assert grpo().assess(run, batch)[0].correction is None
 
 

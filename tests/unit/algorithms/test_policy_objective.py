@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlhf.algorithms.policy_objective import PolicyLoss, TokenWeights
 from rlhf.functional.aggregation import prompt_mean
+from rlhf.functional.policy_loss import clipped_policy_loss, has_drifted
 from rlhf.types import Experience, PolicyOutput
 
 NAN = math.nan
@@ -198,3 +199,19 @@ def test_prompt_weights_must_come_with_the_batch() -> None:
     batch, _ = experience()
     with pytest.raises(ValueError, match="prompt_mean"):
         loss_of("prompt_mean").count(replace(batch, loss_weights=None))
+
+
+def test_drifted_tokens_have_no_surrogate_but_keep_their_place_and_their_kl() -> None:
+    batch, output = experience()
+    batch = replace(batch, correction=None)
+    plain, left_out = loss_of(kl_coef=0.3), loss_of(kl_coef=0.3, max_drift=0.05)
+    drifted = has_drifted(output.logprobs, batch.old_logprobs, batch.advantages, batch.response_mask, 0.05)
+    surrogate = clipped_policy_loss(
+        output.logprobs, batch.old_logprobs, batch.advantages, batch.response_mask, 0.2, 0.3
+    ).losses
+    found = left_out(output, batch)
+    assert (plain(output, batch).total - found.total).item() == pytest.approx(surrogate[drifted].sum().item())
+    assert drifted.any()
+    assert left_out.count(batch) == plain.count(batch)
+    assert [float(part) for part in found.sums["policy/drifted"]] == [drifted.sum(), batch.response_mask.sum()]
+    assert "policy/drifted" not in plain(output, batch).sums

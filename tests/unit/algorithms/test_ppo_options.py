@@ -81,3 +81,21 @@ def test_the_policy_waits_while_the_value_model_warms_up() -> None:
 
 def test_it_always_starts_the_reference() -> None:
     assert ppo(kl_coef=0.0).needs == ppo().needs == {"policy", "reference", "value", "rollout"}
+
+
+def test_the_value_model_may_learn_other_returns_than_the_policy() -> None:
+    """A value of 1 everywhere and a score of 3: the error of 2 at the last token reaches back by lam."""
+
+    def credit(**options: float) -> tuple[list[float], list[float]]:
+        mask = torch.ones(1, 3, dtype=torch.bool)
+        method = ppo(kl_coef=0.0, **options)
+        found = method.credit(torch.tensor([3.0]), torch.zeros(1, 3), mask, torch.ones(1, 3), None)
+        return found.advantages[0].tolist(), found.returns[0].tolist()
+
+    assert credit(lam=0.5) == ([0.5, 1.0, 2.0], [1.5, 2.0, 3.0])
+    assert credit(lam=0.5, value_lam=1.0) == ([0.5, 1.0, 2.0], [3.0, 3.0, 3.0])
+    assert credit(lam=0.5, value_lam=0.0) == ([0.5, 1.0, 2.0], [1.0, 1.0, 3.0])
+    # 1 - 1/(2/3 * 3) = 0.5, whatever lam is.
+    advantages, returns = credit(lam=1.0, length_adaptive_lam=2 / 3, value_lam=1.0)
+    assert advantages == pytest.approx([0.5, 1.0, 2.0])
+    assert returns == [3.0, 3.0, 3.0]
