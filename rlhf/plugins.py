@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -219,6 +220,13 @@ def _file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
 
 
+class _UncachedLoader(SourceFileLoader):
+    """Compiles the file anew: cached bytecode passes for that of an edit of the same size within the same second."""
+
+    def path_stats(self, path: str | bytes) -> Mapping[str, Any]:
+        raise OSError("no cache")
+
+
 def _import_file(path: Path) -> ModuleType:
     """Import under a name made of the file's name and contents: the same on every node, whatever its folder."""
     if not path.is_file():
@@ -227,7 +235,7 @@ def _import_file(path: Path) -> ModuleType:
     module_name = f"rlhf_plugin_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{_file_digest(path)[:12]}"
     if module_name in sys.modules:
         return sys.modules[module_name]
-    spec = importlib.util.spec_from_file_location(module_name, path)
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_UncachedLoader(module_name, str(path)))
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)

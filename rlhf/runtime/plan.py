@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.config import ModelConfig, OptimizerConfig, Part, RoleConfig, RoleSpec
-from rlhf.errors import ConfigError, DataError
+from rlhf.errors import ConfigError, DataError, PluginError
 from rlhf.plugins import Plugins, PluginSettings
 from rlhf.protocols import Algorithm, Dataset
 from rlhf.recipe import Recipe, RuntimeConfig, StageConfig, WorkersConfig
 from rlhf.runtime.engine_choice import chosen_engine
 from rlhf.runtime.heads import require_known_heads
+
+_MEMBERS = (*Algorithm.__annotations__, "num_steps", "run", "measure", "state", "restore")
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,12 @@ def build_algorithm(config: StageConfig, plugins: Plugins) -> Algorithm:
     """The stage's algorithm, built from its options."""
     part = config.algorithm
     algorithm: Algorithm = plugins.registry.build("algorithm", part.type, part.options, where="algorithm")
+    lacking = [name for name in _MEMBERS if not hasattr(algorithm, name)]
+    if lacking:
+        raise PluginError(
+            f"algorithm {part.type!r} has no {', '.join(lacking)}; inherit from rlhf.protocols.Algorithm, which has "
+            "what few methods change, and add the rest"
+        )
     return algorithm
 
 

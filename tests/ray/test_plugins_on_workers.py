@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from rlhf import PartConfig, hookimpl
+from rlhf.protocols import Algorithm
 from rlhf.types import LossSum
 
 
@@ -41,10 +42,9 @@ class PolicyGradient:
         return LossSum(total=-(picked * centred.unsqueeze(1)).sum(), sums={})
 
 
-class Reinforce:
+class Reinforce(Algorithm):
     needs = frozenset({"policy", "rollout"})
     consumes = "prompts"
-    updates_per_step = 1
 
     def __init__(self, config):
         self.config = config
@@ -58,15 +58,6 @@ class Reinforce:
             metrics = run.policy.train_step(run.collate(rollouts), PolicyGradient(2.0))
             run.publish_weights()
             run.finish_step(step, metrics, rollouts)
-
-    def measure(self, run):
-        return {}
-
-    def state(self):
-        return {}
-
-    def restore(self, state):
-        pass
 
 
 @hookimpl

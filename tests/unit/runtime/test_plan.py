@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rlhf.errors import ConfigError, DataError
-from rlhf.plugins import Plugins, load_plugins
+from rlhf.errors import ConfigError, DataError, PluginError
+from rlhf.plugins import Plugins, PluginSettings, load_plugins
 from rlhf.recipe import load_recipe
 from rlhf.runtime.plan import StagePlan, derived_seed, plan_stage, stage_seed
 from tests.tiny_runs import MODEL, PPO, SFT, changed, pipeline, single
@@ -144,3 +144,22 @@ def test_a_recipe_given_is_not_changed() -> None:
     recipe = pipeline()
     assert changed(recipe, {"stages.ppo.model": "x"})["stages"]["ppo"]["model"] == "x"
     assert recipe["stages"]["ppo"]["model"] == "stage:sft"
+
+
+def test_an_algorithm_that_is_none_is_told_what_it_lacks(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from rlhf import hookimpl\n"
+        "class Mine:\n"
+        "    needs, consumes = frozenset({'policy'}), 'prompts'\n"
+        "    def run(self, run): ...\n"
+        "@hookimpl\n"
+        "def register_algorithms(register):\n"
+        "    register('mine', Mine)\n"
+    )
+    recipe = changed(single(SFT), {"algorithm": {"type": "mine"}})
+    lacking = (
+        "'mine' has no network, heads, head_column, constrained, updates_per_step, num_steps, measure, state, restore"
+    )
+    with pytest.raises(PluginError, match=f"{lacking}; inherit from rlhf.protocols.Algorithm"):
+        plan(load_plugins(PluginSettings(paths=(str(file),))), recipe, "mine")

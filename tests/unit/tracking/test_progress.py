@@ -77,7 +77,7 @@ def test_a_stage_cut_short_is_not_called_done() -> None:
 
 
 def terminal(out: io.StringIO) -> Console:
-    return Console(file=out, force_terminal=True, width=100, color_system=None)
+    return Console(file=out, force_terminal=True, width=100, color_system=None, _environ={"TERM": "xterm"})
 
 
 def test_the_live_view_shows_stage_steps_rate_and_figures() -> None:
