@@ -122,7 +122,7 @@ def _stop(head: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(head.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            head.wait(timeout=20)
+            head.wait(timeout=3)
 
 
 @pytest.fixture
