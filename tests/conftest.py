@@ -120,9 +120,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _group_of(item: pytest.Item) -> str:
-    """What `-n 2` runs one after the other: a file, whose fixtures are shared; and all that starts processes."""
-    starts_processes = any(item.get_closest_marker(name) for name in ("ray", "deepspeed", "vllm"))
-    return "processes" if starts_processes else str(item.path)
+    """What `-n 2` runs one after the other: a file, whose fixtures are shared; and what starts the same processes."""
+    started = (name for name in ("ray", "deepspeed", "vllm") if item.get_closest_marker(name) is not None)
+    return next(started, str(item.path))
 
 
 def _has_gpu() -> bool:
