@@ -10,8 +10,7 @@ from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
-from rlhf.runtime.models import build_encoder
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.plan import StagePlan
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.threads import use_threads
 
@@ -21,17 +20,8 @@ def run_inline(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
     if any(workers.num > 1 for workers in plan.runtime.workers.values()):
         raise ConfigError("runtime.workers: the inline runtime is one process; use runtime.type=ray for more")
     use_threads(plan, processes=1)
-    run = LiveRun(
-        plan,
-        plugins,
-        build_algorithm(plan.config, plugins),
-        build_dataset(plan.config, plugins),
-        build_encoder(plan),
-        build_engines(plan, plugins),
-        build_rollout(plan, plugins) if plan.samples else None,
-        journal,
-    )
-    return drive(run, resume=resume)
+    rollout = build_rollout(plan, plugins) if plan.samples else None
+    return drive(LiveRun(plan, plugins, build_engines(plan, plugins), rollout, journal), resume=resume)
 
 
 def build_engines(plan: StagePlan, plugins: Plugins) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
-from rlhf.data.encode import Encoder
 from rlhf.errors import Interrupted, RewardError
 from rlhf.plugins import Plugins
-from rlhf.protocols import Algorithm, Dataset, RolloutEngine
+from rlhf.protocols import RolloutEngine
 from rlhf.runtime.checkpoints import Checkpoints, read_state
 from rlhf.runtime.journal import Directive, Journal
-from rlhf.runtime.plan import StagePlan, derived_seed
+from rlhf.runtime.models import build_encoder
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, derived_seed
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
 from rlhf.runtime.scoring import Scorer, StageParts
@@ -43,9 +43,6 @@ class LiveRun(RunRows):
         self,
         plan: StagePlan,
         plugins: Plugins,
-        algorithm: Algorithm,
-        dataset: Dataset,
-        encoder: Encoder,
         engines: Mapping[str, Any],
         rollout: RolloutEngine | None,
         journal: Journal,
@@ -53,11 +50,14 @@ class LiveRun(RunRows):
         ranks: Ranks | None = None,
         at_once: bool = False,
     ) -> None:
-        self.plan, self.algorithm, self.dataset, self.encoder = plan, algorithm, dataset, encoder
+        self.plan = plan
+        self.algorithm = build_algorithm(plan.config, plugins)
+        self.dataset = build_dataset(plan.config, plugins)
+        self.encoder = build_encoder(plan)
         self.engines, self.rollout, self.journal = dict(engines), rollout, journal
         self.ranks = ranks or Ranks()
         self._threads = ThreadPoolExecutor(max_workers=8) if at_once else None
-        models = RoleModels(plan.specs, self.engines, encoder, self._at_once)
+        models = RoleModels(plan.specs, self.engines, self.encoder, self._at_once)
         self._scorer = Scorer(plan.config, plugins, StageParts(plugins, models))
         self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False

@@ -16,9 +16,8 @@ from rlhf.runtime.groups import EngineGroup, RolloutGroup, results
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
-from rlhf.runtime.models import build_encoder
 from rlhf.runtime.placement import placed, worker_resources
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.plan import StagePlan
 from rlhf.runtime.session import ray_session
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.supervised import run_supervised
@@ -63,18 +62,8 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
         }
         try:
             _require_same_plugins(workers, plugins, plan.runtime.start_timeout)
-            engines = _build_engines(plan, workers)
-            run = LiveRun(
-                plan,
-                plugins,
-                build_algorithm(plan.config, plugins),
-                build_dataset(plan.config, plugins),
-                build_encoder(plan),
-                engines,
-                RolloutGroup(workers["rollout"]),
-                journal,
-                at_once=True,
-            )
+            engines, rollout = _build_engines(plan, workers), RolloutGroup(workers["rollout"])
+            run = LiveRun(plan, plugins, engines, rollout, journal, at_once=True)
             return drive(run, resume=resume)
         finally:
             for worker in (worker for members in workers.values() for worker in members):

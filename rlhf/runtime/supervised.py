@@ -22,9 +22,8 @@ from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun, Ranks
 from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
-from rlhf.runtime.models import build_encoder
 from rlhf.runtime.placement import no_place, worker_resources
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, workers_of
+from rlhf.runtime.plan import StagePlan, workers_of
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.threads import threads_for
 
@@ -126,17 +125,8 @@ def train_rank(config: dict[str, Any]) -> None:
     plugins = load_plugins(plan.plugins)
     compare_fingerprints(config["fingerprints"], plugins.fingerprints(), f"training worker {rank}")
     journal = PostedJournal(config["mailbox"])
-    run = LiveRun(
-        plan,
-        plugins,
-        build_algorithm(plan.config, plugins),
-        build_dataset(plan.config, plugins),
-        build_encoder(plan),
-        _build_engines(plan, plugins, num_ranks),
-        None,
-        journal,
-        ranks=Ranks(rank=rank, barrier=_barrier, agree=_agree),
-    )
+    ranks = Ranks(rank=rank, barrier=_barrier, agree=_agree)
+    run = LiveRun(plan, plugins, _build_engines(plan, plugins, num_ranks), None, journal, ranks=ranks)
     try:
         outcome = drive(run, resume=config["resume"])
     except Interrupted as stop:
