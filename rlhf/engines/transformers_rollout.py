@@ -12,10 +12,11 @@ from transformers import AutoTokenizer, DynamicCache
 from rlhf.config import ModelConfig
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
+from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.sampling import choose, uniforms
 from rlhf.engines.settings import TransformersRolloutConfig
 from rlhf.engines.weight_loading import load_strictly
-from rlhf.errors import ConfigError, DataError, RunError
+from rlhf.errors import ConfigError, RunError
 from rlhf.types import Completion, Prompt, Sampling
 
 COMPACT_AT = 0.75
@@ -47,15 +48,9 @@ class TransformersRollout:
             self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
         except (OSError, ValueError) as error:
             raise ConfigError(f"cannot load the tokenizer of {model.path!r}: {str(error).splitlines()[0]}") from error
-        self.stop_ids = self._stop_ids()
+        self.stop_ids = stop_ids_of(self.tokenizer, self.network.generation_config)
         self.version = 0
         self._half_loaded: str | None = None
-
-    def _stop_ids(self) -> frozenset[int]:
-        """Every token that ends a turn: chat models name several in their generation config."""
-        generation = self.network.generation_config
-        named = [self.tokenizer.eos_token_id, getattr(generation, "eos_token_id", None)]
-        return frozenset(i for ids in named if ids is not None for i in (ids if isinstance(ids, list) else [ids]))
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -65,7 +60,7 @@ class TransformersRollout:
         """
         if self._half_loaded:
             raise RunError(f"generation after weights failed to load: {self._half_loaded}")
-        self._check(prompts, sampling)
+        check_prompts(prompts, sampling, self.network.config.get_text_config().vocab_size, self.limit)
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
         rows = [_Row(prompt=i, sample=k) for i in by_length for k in range(sampling.num_samples)]
         for start in range(0, len(rows), self.config.batch_size):
@@ -144,21 +139,6 @@ class TransformersRollout:
             )
             grouped[row.prompt].append(completion)
         return grouped
-
-    def _check(self, prompts: Sequence[Prompt], sampling: Sampling) -> None:
-        """All prompts before any is run."""
-        vocab_size = self.network.config.get_text_config().vocab_size
-        for prompt in prompts:
-            ids = prompt.token_ids
-            if not ids:
-                raise DataError(f"prompt {prompt.id!r} has no tokens")
-            if max(ids) >= vocab_size or min(ids) < 0:
-                raise DataError(f"prompt {prompt.id!r} has token {max(ids)}; the model's vocabulary has {vocab_size}")
-            if self.limit is not None and len(ids) + sampling.max_tokens > self.limit:
-                raise DataError(
-                    f"prompt {prompt.id!r} has {len(ids)} tokens and max_tokens is {sampling.max_tokens}, together "
-                    f"more than the context of {self.limit}; shorten prompts or lower max_tokens"
-                )
 
     @torch.no_grad()
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:

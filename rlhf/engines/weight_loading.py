@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -20,15 +20,46 @@ def load_strictly(network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]
     loaded: dict[str, Tensor] = {}
     written: dict[int, str] = {}
     for name, tensor in weights:
-        if name not in places:
-            raise RunError(f"the trainer sent a weight the rollout model has not: {name!r}.{nearest(name, places)}")
-        place = places[name]
-        if place.shape != tensor.shape:
-            raise RunError(f"weight {name!r} was sent as {tuple(tensor.shape)}; the model has {tuple(place.shape)}")
+        place = _place_of(name, tensor, places)
         twin = written.setdefault(place.data_ptr(), name)
         if twin != name and not place.equal(tensor.to(place.device, place.dtype)):
-            raise RunError(f"weights {twin!r} and {name!r} are tied in the rollout model but differ in the trainer")
+            raise _differ(twin, name)
         place.copy_(tensor)
         loaded[name] = place
-    if missing := sorted(places.keys() - loaded.keys()):
+    _require_all(loaded, places)
+
+
+def checked_weights(
+    weights: Iterator[tuple[str, Tensor]], places: Mapping[str, Tensor], twins: Mapping[str, str]
+) -> list[tuple[str, Tensor]]:
+    """All weights, for an engine that puts them into place itself; `twins` are names of the same tensor.
+
+    Raises `RunError` as `load_strictly` does.
+    """
+    sent = {}
+    for name, tensor in weights:
+        _place_of(name, tensor, places)
+        sent[name] = tensor
+    _require_all(sent, places)
+    for name, twin in twins.items():
+        if not sent[name].equal(sent[twin]):
+            raise _differ(twin, name)
+    return list(sent.items())
+
+
+def _place_of(name: str, tensor: Tensor, places: Mapping[str, Tensor]) -> Tensor:
+    if name not in places:
+        raise RunError(f"the trainer sent a weight the rollout model has not: {name!r}.{nearest(name, places)}")
+    place = places[name]
+    if place.shape != tensor.shape:
+        raise RunError(f"weight {name!r} was sent as {tuple(tensor.shape)}; the model has {tuple(place.shape)}")
+    return place
+
+
+def _require_all(sent: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:
+    if missing := sorted(places.keys() - sent.keys()):
         raise RunError(f"the trainer did not send {len(missing)} weights of the rollout model, such as {missing[0]!r}")
+
+
+def _differ(name: str, twin: str) -> RunError:
+    return RunError(f"weights {name!r} and {twin!r} are tied in the rollout model but differ in the trainer")

