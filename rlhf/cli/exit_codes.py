@@ -39,7 +39,8 @@ def run_command(argv: Sequence[str]) -> int:
 
 def _report(error: BaseException, debug: bool) -> int:
     if isinstance(error, UsageError) and type(error).__name__ == "NoArgsIsHelpError":
-        return BAD_INPUT  # the help has been printed
+        print(error.format_message())  # type: ignore[attr-defined]  # the help
+        return BAD_INPUT
     if debug:
         traceback.print_exception(error)
     line, code = _explained(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -46,10 +47,15 @@ def copy(
         raise ConfigError(f"no folder {str(target.parent)!r} to copy recipe {name!r} into; make it first")
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.write(source.read_text(encoding="utf-8"))
+            file.write(_renamed(source.read_text(encoding="utf-8"), target.stem))
     except FileExistsError:
         raise ConfigError(f"{target} exists; give another name: rlhf recipes copy {name} FILE.yaml") from None
     typer.echo(f"copied to {target}; run it with: rlhf train {target}")
+
+
+def _renamed(text: str, name: str) -> str:
+    """The recipe under a name of its own, so that its runs do not go where the original's are."""
+    return re.sub(r"^name:.*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
 
 
 def _shipped(name: str) -> Path:

@@ -104,6 +104,10 @@ def encoder_for(
 def require_model(model: ModelConfig) -> None:
     """Refuse a path that looks local and is not there, before a loader takes it for a hub name."""
     path = model.path or ""
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
+    parent = Path(path).parent
+    beside_local = (
+        str(parent) != "." and parent.is_dir()
+    )  # `runs/typo`: no hub name has an owner called as a folder here
+    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists() or beside_local
     if looks_local and not (Path(path) / "config.json").is_file():
         raise ConfigError(f"model: {path} is not a model folder (it has no config.json)")

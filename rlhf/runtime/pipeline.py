@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.config import AnswersConfig
-from rlhf.errors import ConfigError, Interrupted
+from rlhf.errors import ConfigError, Interrupted, RunError, UserError
 from rlhf.evaluation.report import write_report
 from rlhf.plugins import Plugins, load_plugins
 from rlhf.protocols import Dataset
-from rlhf.recipe import Recipe, check_parts, load_recipe
+from rlhf.recipe import TITLES, Recipe, check_parts, load_recipe
 from rlhf.runtime.checkpoints import Checkpoints
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.inline import run_inline
@@ -28,6 +29,8 @@ from rlhf.runtime.stage import StageOutcome
 from rlhf.runtime.vocabularies import require_one_vocabulary, require_one_vocabulary_ahead
 from rlhf.tracking.progress import Progress, progress_for
 from rlhf.tracking.summary import SUMMARY_NAME, read_summary, write_summary
+
+RECIPE_NAME = "recipe.yaml"
 
 RunStage = Callable[[StagePlan, Journal, bool], StageOutcome]
 
@@ -61,15 +64,19 @@ def train(
     loaded, plugins = prepare(recipe, overrides)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
     _claim(folder, loaded, resume=resume)
-    started = time.monotonic()
+    started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
     progress = progress_for(sys.stderr)
     # In this order: Ray takes SIGTERM for itself when it starts.
     with _runner(loaded, plugins) as run_stage, Interruption.caught(progress.note) as interruption:
         try:
             stages = [_stage(loaded, name, plugins, folder, progress, run_stage, resume) for name in loaded.stages]
         except Interrupted as stop:
-            hint = f"{stop}; continue with --resume --out {folder}"
+            hint = f"{stop}; continue with: rlhf train {folder / RECIPE_NAME} --resume --out {folder}"
             raise Interrupted(hint, interruption.exit_code) from None
+        except (RunError, UserError):
+            if not resume:
+                _release(folder)
+            raise
     summary: dict[str, Any] = {
         "name": loaded.name,
         "seed": loaded.seed,
@@ -80,7 +87,7 @@ def train(
     if loaded.evaluation is not None:
         progress.note(f"evaluating on suite {loaded.evaluation.suite}")
         summary |= _evaluate(loaded, plugins, folder)
-    summary["seconds"] = round(time.monotonic() - started, 2)
+    summary["seconds"] = round(spent + time.monotonic() - started, 2)
     write_summary(folder, summary)
     write_report(folder)
     last = plan_stage(loaded, list(loaded.stages)[-1], plugins, folder)
@@ -171,17 +178,49 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     if resume:
         _refuse_other_recipe(folder, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.yaml").write_text(recipe.as_yaml(), encoding="utf-8")
+    (folder / RECIPE_NAME).write_text(recipe.as_yaml(), encoding="utf-8")
+
+
+def _release(folder: Path) -> None:
+    """Leave no folder of a run that failed before its first step: the mended command may have the name."""
+    steps = (path.stat().st_size for path in folder.rglob("metrics.jsonl"))
+    if not any(steps) and not any(folder.rglob("checkpoints")):
+        shutil.rmtree(folder)
+
+
+def _seconds_spent(folder: Path) -> float:
+    """Of stages that earlier sessions of the run have finished."""
+    return float(sum(read_summary(path.parent)["seconds"] for path in folder.glob(f"*/{SUMMARY_NAME}")))
 
 
 def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
-    saved = folder / "recipe.yaml"
+    saved = folder / RECIPE_NAME
     if not saved.is_file():
-        raise ConfigError(f"--resume: {folder} holds no run (no recipe.yaml)")
-    if load_recipe(saved).digest != recipe.digest:
-        raise ConfigError(f"--resume: the recipe differs from the one {folder} was begun with ({saved})")
+        raise ConfigError(f"--resume: {folder} holds no run (no {RECIPE_NAME})")
+    begun = load_recipe(saved)
+    if begun.digest != recipe.digest:
+        raise ConfigError(
+            f"--resume: the recipe differs from the one {folder} was begun with: {_differences(begun, recipe)}; to go "
+            f"on as it was begun: rlhf train {saved} --resume --out {folder}"
+        )
     if (folder / SUMMARY_NAME).is_file() and "stages" in read_summary(folder):  # a single stage's own has no stages
         raise ConfigError(f"--resume: the run in {folder} is finished; see {folder / SUMMARY_NAME}")
+
+
+def _differences(one: Recipe, other: Recipe) -> str:
+    """Settings that differ, with both values: `seed: 0 -> 1, ...`."""
+    before, after = (_flat(recipe.model_dump(mode="json", exclude=TITLES)) for recipe in (one, other))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
+    return ", ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted path."""
+    leaves: dict[str, Any] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        leaves |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
+    return leaves
 
 
 def _made_by_a_stage(recipe: Recipe, name: str) -> bool:

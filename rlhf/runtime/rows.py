@@ -10,9 +10,6 @@ from rlhf.errors import DataError
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 
-_MAX_EMPTY_RUN = 100_000
-"""This many items in a row without a single usable one means none will come."""
-
 
 class RowStream(Generic[Item, Row]):
     """Batches of encoded rows, each item giving none, one or several; `position` says how far they are consumed."""
@@ -24,6 +21,9 @@ class RowStream(Generic[Item, Row]):
         batch_size: int,
         counts: Callable[[], Mapping[str, int]],
         position: Mapping[str, int] | None = None,
+        *,
+        per_epoch: int,
+        limit: str = "",
     ) -> None:
         self.position = dict(position or {"item": 0, "row": 0, **counts()})
         """Items fully consumed, rows consumed of the next one, and the encoder's `counts` up to there."""
@@ -32,6 +32,7 @@ class RowStream(Generic[Item, Row]):
         self._encode = encode
         self._batch_size = batch_size
         self._counts = counts
+        self._per_epoch, self._limit = per_epoch, limit
         self._current: Sequence[Row] | None = None
 
     def take(self, count: int | None = None) -> list[Row]:
@@ -43,9 +44,11 @@ class RowStream(Generic[Item, Row]):
             if self._current is None:
                 self._current = self._encode(next(self._items))
                 empty = empty + 1 if not self._current else 0
-                if empty > _MAX_EMPTY_RUN:
+                if empty > self._per_epoch:  # a whole epoch and one more: however long one waits, none will come
                     raise DataError(
-                        "no row of the data fits: all are longer than the limit or empty; see rows.overlong"
+                        f"none of the data's {self._per_epoch} rows can be used: all are empty or longer than "
+                        f"{self._limit}; give shorter rows or a model with a longer context, or cut them with "
+                        "rows.overlong: cut"
                     )
             taken = self._current[self._row : self._row + wanted - len(rows)]
             rows.extend(taken)

@@ -36,32 +36,32 @@ class RunRows:
 
     def texts(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch of documents)."""
-        stream = self._open(self.dataset.texts, self.encoder.encode_text, num_rows)
+        stream = self._open("texts", self.encoder.encode_text, num_rows)
         return ((step, self._counted(self.encoder.token_batch(stream.take()))) for step in self._steps())
 
     def demonstrations(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         """(step, batch of demonstrations)."""
-        stream = self._open(self.dataset.demonstrations, _listed(self.encoder.encode_demonstration), num_rows)
+        stream = self._open("demonstrations", _listed(self.encoder.encode_demonstration), num_rows)
         return ((step, self._counted(self.encoder.token_batch(stream.take()))) for step in self._steps())
 
     def rankings(self, num_prompts: int) -> Iterator[tuple[int, PreferenceBatch]]:
         """(step, batch of rankings)."""
-        stream = self._open(self.dataset.rankings, self._encode_ranking, num_prompts)
+        stream = self._open("rankings", self._encode_ranking, num_prompts)
         return ((step, self._counted(self.encoder.preference_batch(stream.take()))) for step in self._steps())
 
     def labelled(self, num_rows: int) -> Iterator[tuple[int, LabelledBatch]]:
         """(step, batch of judged completions)."""
-        stream = self._open(self.dataset.labelled, _listed(self.encoder.encode_labelled), num_rows)
+        stream = self._open("labelled", _listed(self.encoder.encode_labelled), num_rows)
         return ((step, self._counted(self.encoder.labelled_batch(stream.take()))) for step in self._steps())
 
     def stepwise(self, num_rows: int, separator: str) -> Iterator[tuple[int, StepBatch]]:
         """(step, batch of completions judged step by step)."""
-        stream = self._open(self.dataset.stepwise, _listed(self._encode_stepwise(separator)), num_rows)
+        stream = self._open("stepwise", _listed(self._encode_stepwise(separator)), num_rows)
         return ((step, self._counted(self.encoder.step_batch(stream.take()))) for step in self._steps())
 
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
         """(step, prompts)."""
-        stream = self._open(self.dataset.prompts, _listed(self.encoder.encode_prompt), num_prompts)
+        stream = self._open("prompts", _listed(self.encoder.encode_prompt), num_prompts)
         return ((step, stream.take()) for step in self._steps())
 
     def more_prompts(self, num_prompts: int) -> list[Prompt]:
@@ -99,12 +99,17 @@ class RunRows:
         count = min(self.plan.config.held_out_rows, held_out.sizes[kind])
         return first_rows(getattr(held_out, kind)(0), count, encode)[: self.plan.config.held_out_rows]
 
-    def _open(
-        self, items: Callable[..., Iterator[Any]], encode: Callable[[Any], Sequence[Any]], batch_size: int
-    ) -> RowStream[Any, Any]:
+    def _open(self, kind: str, encode: Callable[[Any], Sequence[Any]], batch_size: int) -> RowStream[Any, Any]:
         seed = derived_seed(self.plan.seed, "data")
+        longest = self.encoder.max_prompt_length if kind == "prompts" else self.encoder.max_length
         self._stream = RowStream(
-            lambda start: items(seed, start), encode, batch_size, self._left_out, self._start_position
+            lambda start: getattr(self.dataset, kind)(seed, start),
+            encode,
+            batch_size,
+            self._left_out,
+            self._start_position,
+            per_epoch=self.dataset.sizes[kind],
+            limit=f"{longest} tokens",
         )
         return self._stream
 

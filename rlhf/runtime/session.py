@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import ray
 
@@ -21,7 +23,8 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         return
     try:
         if runtime.address is None:
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            with _private_token():
+                ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
             _knock(runtime.address)
             ray.init(address=runtime.address, log_to_driver=False, logging_level=logging.ERROR)
@@ -31,6 +34,16 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _private_token() -> Iterator[None]:
+    """The token by which Ray's processes know each other, which Ray writes for all to read, is its owner's alone."""
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    was_there = path.exists()
+    yield
+    if not was_there and path.is_file():
+        path.chmod(0o600)
 
 
 def _knock(address: str) -> None:

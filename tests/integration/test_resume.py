@@ -92,7 +92,9 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(name: str, models
     assert stopped.returncode == 130, stopped.stderr
     last = stopped.stderr.splitlines()[-1]
     assert last.startswith(f"interrupted: stopped after step 2 of stage {recipe['algorithm']['type']!r}; saved in ")
-    assert last.endswith(f"continue with --resume --out {tmp_path / 'run'}")
+    assert last.endswith(
+        f"continue with: rlhf train {tmp_path / 'run' / 'recipe.yaml'} --resume --out {tmp_path / 'run'}"
+    )
     assert not (tmp_path / "run" / "model").exists()
     assert not (tmp_path / "run" / "summary.json").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,10 @@ import yaml
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import rlhf
-from rlhf.errors import ConfigError
+from rlhf.errors import ConfigError, DataError
 from rlhf.recipe import load_recipe
 from rlhf.runtime.result import RunResult
-from tests.tiny_runs import SFT, assert_same_weights, changed, pipeline, single, weights_of
+from tests.tiny_runs import MODEL, SFT, assert_same_weights, changed, pipeline, single, weights_of
 
 EVALUATION = {"before": "stage:sft", "after": "stage:ppo", "num_prompts": 30, "max_tokens": 8}
 MONITOR = ["pocket_helpful", "pocket_honest", "pocket_harmless"]
@@ -151,7 +152,10 @@ def test_a_folder_that_exists_is_refused_and_left_as_it_is(run: RunResult) -> No
 
 def test_resuming_with_another_recipe_is_refused(run: RunResult) -> None:
     text = (run.folder / "recipe.yaml").read_text()
-    with pytest.raises(ConfigError, match="--resume: the recipe differs from the one"):
+    with pytest.raises(
+        ConfigError,
+        match=r"differs from the one .*: stages\.ppo\.algorithm\.steps: 3 -> 4; .*recipe.yaml --resume --out",
+    ):
         rlhf.train(recipe(stages__ppo__algorithm__steps=4), out=run.folder, resume=True)
     assert (run.folder / "recipe.yaml").read_text() == text
 
@@ -207,3 +211,26 @@ def test_a_recipe_file_and_a_dictionary_are_the_same_run(run: RunResult, tmp_pat
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe(), sort_keys=False))
     assert load_recipe(path).digest == load_recipe(recipe()).digest
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_its_name_free(tmp_path: Path) -> None:
+    rows = tmp_path / "long.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": "word " * 200, "completion": "yes"}) + "\n" for _ in range(3)))
+    data = {"type": "files", "path": str(rows), "held_out": 0}
+    recipe = single({**SFT, "model": {"new": {**MODEL, "context": 16}}}, data=data)
+    with pytest.raises(DataError, match=r"none of the data's 3 rows can be used: .* longer than 16 tokens"):
+        rlhf.train(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_time_of_a_resumed_run_is_that_of_all_its_sessions(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = rlhf.train(pipeline(), out=out)
+    spent = dict.fromkeys(("sft", "reward"), 100.0)
+    for name, seconds in spent.items():
+        summary = out / name / "summary.json"
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "seconds": seconds}))
+    (out / "summary.json").unlink()
+    shutil.rmtree(out / "ppo")
+    again = rlhf.train(pipeline(), out=out, resume=True)
+    assert 200 < again.summary["seconds"] < 200 + 10 * max(first.summary["seconds"], 10)

@@ -47,7 +47,7 @@ def batches(
 ) -> tuple[list[str], dict[str, int]]:
     left = Left(encode)
     left.dropped = position["dropped"] if position else 0
-    stream = RowStream(numbers, left.encode, size, left.counts, position)
+    stream = RowStream(numbers, left.encode, size, left.counts, position, per_epoch=10)
     rows = [row for _ in range(number) for row in stream.take()]
     return rows, dict(stream.position)
 
@@ -77,15 +77,17 @@ def test_a_stream_begins_where_the_data_is_told_to() -> None:
         asked.append(start)
         return count(start)
 
-    stream = RowStream(items, one_each, 2, dict, {"item": 40, "row": 0})
+    stream = RowStream(items, one_each, 2, dict, {"item": 40, "row": 0}, per_epoch=50)
     assert stream.take() == ["40", "41"]
     assert asked == [40]
 
 
 def test_data_of_which_no_row_fits_is_refused_and_not_read_for_ever() -> None:
-    stream = RowStream(numbers, lambda _: [], 2, dict)
-    with pytest.raises(DataError, match="no row of the data fits"):
+    tried: list[int] = []
+    stream = RowStream(numbers, lambda item: tried.append(item) or [], 2, dict, per_epoch=20, limit="64 tokens")
+    with pytest.raises(DataError, match=r"none of the data's 20 rows can be used: .* longer than 64 tokens"):
         stream.take()
+    assert len(tried) == 21
 
 
 def test_what_is_wrong_with_a_row_comes_out_of_take() -> None:
@@ -94,7 +96,7 @@ def test_what_is_wrong_with_a_row_comes_out_of_take() -> None:
             raise DataError("row 3 has 99 tokens, the limit is 64")
         return [str(item)]
 
-    stream = RowStream(numbers, encode, 2, dict)
+    stream = RowStream(numbers, encode, 2, dict, per_epoch=10)
     assert stream.take() == ["0", "1"]
     with pytest.raises(DataError, match="row 3 has 99 tokens"):
         stream.take()
