@@ -268,6 +268,15 @@ def test_cispo_by_hand(ratio: float, advantage: float, weight: float) -> None:
     assert out.clipped_high.item() == (ratio > 1.4)
 
 
+def test_a_weight_of_cispo_on_the_bound_is_not_counted_as_cut() -> None:
+    ratio = torch.tensor([[0.5, 1.0, 1.5]], dtype=torch.float64)
+    assert ratio.log().exp().tolist() == ratio.tolist()
+    ones = torch.ones_like(ratio)
+    out = cispo_loss(ratio.log(), 0 * ones, ones, ones > 0, 0.5, 0.5)
+    assert not out.clipped_low.any()
+    assert not out.clipped_high.any()
+
+
 def test_cispo_by_definition() -> None:
     logprobs, old, advantages, mask = experience()
     out = cispo_loss(logprobs, old, advantages, mask, 1.0, 0.3)
