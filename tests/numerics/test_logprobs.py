@@ -174,6 +174,24 @@ def test_logits_of_the_whole_batch_are_never_held() -> None:
     assert held_by_graph <= 100 * 4  # weights at most: no chunk's logits wait for the backward pass
 
 
+def test_nothing_is_computed_twice_without_need() -> None:
+    """One chunk is held anyway, and without gradients there is no backward pass."""
+    sizes: list[int] = []
+
+    def head(hidden: Tensor) -> Tensor:
+        sizes.append(len(hidden))
+        return hidden
+
+    hidden, targets = torch.randn(4, 5, requires_grad=True), torch.arange(4)
+    head_logprobs(hidden, head, targets, chunk=4)[0].sum().backward()
+    assert sizes == [4]
+    with torch.no_grad():
+        head_logprobs(hidden, head, targets, chunk=2)
+    assert sizes == [4, 2, 2]
+    head_logprobs(hidden, head, targets, chunk=2)[0].sum().backward()
+    assert sizes == [4, 2, 2, 2, 2, 2, 2]
+
+
 def test_the_default_chunk_bounds_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlhf.functional.logprobs.LOGITS_AT_ONCE", 50)
     with LargestTensor() as watch:

@@ -237,6 +237,9 @@ def test_a_wild_product_stays_finite() -> None:
         logprobs, torch.zeros(1, 8), -torch.ones(1, 8), torch.ones(1, 8).bool(), 0.2, 0.2, level="sequence_product"
     )
     assert out.losses.tolist() == [pytest.approx([math.exp(20)] * 8, rel=1e-4)]
+    far, mask = torch.full((1, 8), 15.0), torch.ones(1, 8).bool()
+    assert policy_log_ratio(far, 0 * far, mask, "sequence_product").tolist() == [[20.0] * 8]
+    assert policy_log_ratio(-far, 0 * far, mask, "sequence_product").tolist() == [[-20.0] * 8]
 
 
 def test_gradients_of_ratios_of_rows() -> None:

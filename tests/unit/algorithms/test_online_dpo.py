@@ -54,6 +54,11 @@ def test_pairs_are_the_best_and_the_worst_with_their_reference_logprobs() -> Non
     assert pairs.ref_logprobs_BK is not None
     assert pairs.ref_logprobs_BK.tolist() == [[-2, -6], [-14, -12]]
     assert type(pairs.candidates) is TokenBatch
+    order = torch.tensor([1, 3, 7, 6])
+    assert torch.equal(pairs.candidates.attention_mask, batch.attention_mask[order])
+    assert torch.equal(pairs.candidates.response_mask, batch.response_mask[order])
+    assert pairs.present_BK.dtype == torch.bool
+    assert pairs.margin_B.tolist() == [0, 0]
     # 2 tokens a row: -2 against -2i, over the rows 0 to 7.
     assert figures == {"policy/kl_to_reference": 5.0, "preference/pairs": pytest.approx(2 / 3)}
 
