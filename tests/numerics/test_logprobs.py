@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlhf.functional.logprobs import entropy, gather_logprobs, head_logprobs, token_logprobs
+from rlhf.functional.logprobs import entropy, gather_logprobs, head_logprobs, output_head, token_logprobs
 
 N, V, H = 13, 11, 4
 
@@ -78,6 +78,11 @@ def test_scale_and_softcap() -> None:
     capped, entropies = token_logprobs(hidden, weight, targets, bias=bias, logit_scale=0.3, logit_softcap=1.5)
     torch.testing.assert_close(capped, gather_logprobs(1.5 * torch.tanh(logits / 1.5), targets))
     torch.testing.assert_close(entropies, entropy(1.5 * torch.tanh(logits / 1.5)))
+
+
+def test_a_plain_head_is_the_matrix_product() -> None:
+    hidden, weight = torch.randn(3, 4), torch.randn(7, 4)
+    torch.testing.assert_close(output_head(weight)(hidden), hidden @ weight.T)
 
 
 def test_any_head_will_do() -> None:
