@@ -87,6 +87,15 @@ def test_only_the_best_of_a_pair_is_imitated() -> None:
     assert (weights[~batch.candidates.response_mask] == 0).all()
 
 
+def test_a_lone_imitated_token_weighs_as_all_prompts() -> None:
+    batch, _ = rankings(num_prompts=3, most=2)
+    first = batch.candidates.response_mask.cumsum(1) == 1
+    rows = replace(batch.candidates, response_mask=batch.candidates.response_mask & first)
+    weights = with_imitated_tokens(replace(batch, candidates=rows)[:1], 1.0).candidates.loss_weights
+    assert weights is not None
+    assert weights.sum() == weights.max() == 1
+
+
 def test_imitated_tokens_are_weighed_where_the_batch_is() -> None:
     """On torch's `meta` device, which refuses to mix with the CPU as a GPU does."""
     batch, _ = rankings()
