@@ -173,3 +173,4 @@ def test_longer_rows_carry_farther() -> None:
         mask[row, :length] = True
     # 1/(1 - lam) = alpha * length tokens: 5 of 100, 2 of 40; of 5 not even one.
     assert length_adaptive_lam(mask, 0.05).tolist() == pytest.approx([0.8, 0.5, 0.0, 0.0])
+    assert length_adaptive_lam(torch.ones(1, 1).bool(), 4.0).tolist() == pytest.approx([0.75])

@@ -74,6 +74,12 @@ def test_a_wild_ratio_stays_finite() -> None:
     assert sampling_correction(far, zero, mask, "token", 3.0).ratio.isfinite().all()
 
 
+def test_effective_samples_do_not_depend_on_the_scale_of_the_weights() -> None:
+    weights, mask = torch.tensor([[1.0, 3.0]]), torch.ones(1, 2).bool()
+    for scale in (1.0, 1e-4, 1e4):
+        assert effective_sample_share(scale * weights, mask).item() == pytest.approx(16 / 20)
+
+
 def test_effective_samples() -> None:
     mask = torch.tensor([[True, True, False]])
     assert effective_sample_share(torch.tensor([[2.0, 2.0, 9.0]]), mask).item() == pytest.approx(1)
@@ -109,4 +115,5 @@ def test_chi_square() -> None:
     assert found.item() == pytest.approx(((p - q).square() / q).sum().item())
     mask = torch.tensor([[True, True, False]])
     assert chi_square(torch.tensor([[2.0, 1.0, math.nan]]), mask).item() == pytest.approx(1.5)
+    assert chi_square(torch.tensor([[2.0]]), torch.ones(1, 1).bool()).item() == pytest.approx(3)
     assert chi_square(torch.ones(1, 3), torch.zeros(1, 3).bool()).item() == 0

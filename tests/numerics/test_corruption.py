@@ -78,6 +78,12 @@ def test_spans_differ_by_seed_and_cover_all_places_but_the_first() -> None:
     assert sum(widths) / len(widths) == pytest.approx(2.5)  # five tokens in round(5 / 2) = 2 spans
 
 
+def test_the_seed_decides_the_spans() -> None:
+    found = noise_spans(40, 0.4, 2.0, seeded(3))
+    torch.rand(5)
+    assert noise_spans(40, 0.4, 2.0, seeded(3)) == found
+
+
 def test_hidden_spans_by_hand() -> None:
     """T5's own example: thank you for inviting me to your party last week."""
     thank, you, for_, inviting, me, to, your, party, last, week = range(10, 20)

@@ -138,3 +138,25 @@ def test_no_more_than_a_chunk_of_logits_is_held() -> None:
     assert len(sizes) == 2 * forward_calls  # recomputed
     assert max(saved) <= 4 * 5
     assert head_divergence(hidden[:0], head, hidden[:0], head, FORWARD_KL, chunk=4).shape == (0,)
+
+
+def test_nothing_is_computed_twice_without_need() -> None:
+    """One chunk is held anyway, and without gradients there is no backward pass."""
+    sizes: list[int] = []
+
+    def head(hidden: Tensor) -> Tensor:
+        sizes.append(len(hidden))
+        return hidden
+
+    hidden, teacher = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5)
+    head_divergence(hidden, head, teacher, head, FORWARD_KL, chunk=4).sum().backward()
+    assert sizes == [4, 4]
+    with torch.no_grad():
+        plain = head_divergence(hidden, head, teacher, head, FORWARD_KL, chunk=2)
+    assert sizes == [4, 4, 2, 2, 2, 2]
+    torch.testing.assert_close(plain, divergence(hidden, teacher, FORWARD_KL).detach())
+
+
+def test_student_and_teacher_must_speak_of_the_same_tokens() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        head_divergence(torch.randn(9, 5), lambda h: h, torch.randn(4, 5), lambda h: h, FORWARD_KL, chunk=4)

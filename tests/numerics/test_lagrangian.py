@@ -34,6 +34,12 @@ def test_whitened_by_hand() -> None:
     assert white.flatten().tolist() == pytest.approx([1.0, -1.0])
 
 
+def test_where_nothing_varies_nothing_is_credited() -> None:
+    mask = torch.tensor([[True, True, False]])
+    white = whiten_lagrangian(torch.tensor([[3.0, 3.0, NAN]]), torch.tensor([[1.0, 1.0, NAN]]), mask, 2.0)
+    assert white.tolist() == [[0.0, 0.0, 0.0]]
+
+
 def test_whitened_by_definition() -> None:
     reward, cost, mask = parts()
     for price in (0.0, 0.7, 30.0):

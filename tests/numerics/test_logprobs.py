@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rlhf.functional.logprobs import entropy, gather_logprobs, head_logprobs, token_logprobs
+from rlhf.functional.logprobs import entropy, gather_logprobs, head_logprobs, output_head, token_logprobs
 
 N, V, H = 13, 11, 4
 
@@ -78,6 +78,11 @@ def test_scale_and_softcap() -> None:
     capped, entropies = token_logprobs(hidden, weight, targets, bias=bias, logit_scale=0.3, logit_softcap=1.5)
     torch.testing.assert_close(capped, gather_logprobs(1.5 * torch.tanh(logits / 1.5), targets))
     torch.testing.assert_close(entropies, entropy(1.5 * torch.tanh(logits / 1.5)))
+
+
+def test_a_plain_head_is_the_matrix_product() -> None:
+    hidden, weight = torch.randn(3, 4), torch.randn(7, 4)
+    torch.testing.assert_close(output_head(weight)(hidden), hidden @ weight.T)
 
 
 def test_any_head_will_do() -> None:
@@ -172,6 +177,24 @@ def test_logits_of_the_whole_batch_are_never_held() -> None:
         (logprobs.sum() + entropies.sum()).backward()
     assert watch.numel <= 8 * 100
     assert held_by_graph <= 100 * 4  # weights at most: no chunk's logits wait for the backward pass
+
+
+def test_nothing_is_computed_twice_without_need() -> None:
+    """One chunk is held anyway, and without gradients there is no backward pass."""
+    sizes: list[int] = []
+
+    def head(hidden: Tensor) -> Tensor:
+        sizes.append(len(hidden))
+        return hidden
+
+    hidden, targets = torch.randn(4, 5, requires_grad=True), torch.arange(4)
+    head_logprobs(hidden, head, targets, chunk=4)[0].sum().backward()
+    assert sizes == [4]
+    with torch.no_grad():
+        head_logprobs(hidden, head, targets, chunk=2)
+    assert sizes == [4, 2, 2]
+    head_logprobs(hidden, head, targets, chunk=2)[0].sum().backward()
+    assert sizes == [4, 2, 2, 2, 2, 2, 2]
 
 
 def test_the_default_chunk_bounds_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:

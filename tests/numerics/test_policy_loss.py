@@ -237,6 +237,9 @@ def test_a_wild_product_stays_finite() -> None:
         logprobs, torch.zeros(1, 8), -torch.ones(1, 8), torch.ones(1, 8).bool(), 0.2, 0.2, level="sequence_product"
     )
     assert out.losses.tolist() == [pytest.approx([math.exp(20)] * 8, rel=1e-4)]
+    far, mask = torch.full((1, 8), 15.0), torch.ones(1, 8).bool()
+    assert policy_log_ratio(far, 0 * far, mask, "sequence_product").tolist() == [[20.0] * 8]
+    assert policy_log_ratio(-far, 0 * far, mask, "sequence_product").tolist() == [[-20.0] * 8]
 
 
 def test_gradients_of_ratios_of_rows() -> None:
@@ -266,6 +269,15 @@ def test_cispo_by_hand(ratio: float, advantage: float, weight: float) -> None:
     assert out.losses.item() == pytest.approx(-weight * advantage * (math.log(ratio) - 1.0))
     assert out.clipped_low.item() == (ratio < 0.8)
     assert out.clipped_high.item() == (ratio > 1.4)
+
+
+def test_a_weight_of_cispo_on_the_bound_is_not_counted_as_cut() -> None:
+    ratio = torch.tensor([[0.5, 1.0, 1.5]], dtype=torch.float64)
+    assert ratio.log().exp().tolist() == ratio.tolist()
+    ones = torch.ones_like(ratio)
+    out = cispo_loss(ratio.log(), 0 * ones, ones, ones > 0, 0.5, 0.5)
+    assert not out.clipped_low.any()
+    assert not out.clipped_high.any()
 
 
 def test_cispo_by_definition() -> None:

@@ -150,3 +150,14 @@ def test_chosen_samples_have_the_kl_that_theory_says() -> None:
     assert error < 0.06
     assert float(ratios.mean()) == pytest.approx(best_of_n_kl(n), abs=error)
     assert float(ratios.mean()) > best_of_n_kl(2) + error  # and not that of another n
+
+
+def test_a_hopeless_sample_is_not_accepted_even_by_the_lowest_draw() -> None:
+    scores, group = torch.tensor([-1e6, 0.0]), torch.zeros(2, dtype=torch.long)
+    assert first_accepted(scores, group, torch.zeros(2), 0.5).tolist() == [False, True]
+
+
+def test_scores_closer_than_single_precision_are_told_apart() -> None:
+    scores, group = torch.tensor([1e8, 1e8 + 1], dtype=torch.float64), torch.zeros(2, dtype=torch.long)
+    assert first_accepted(scores, group, torch.full((2,), 0.5).double(), 0.1).tolist() == [False, True]
+    assert best_of_group(scores, group).tolist() == [False, True]

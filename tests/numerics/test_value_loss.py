@@ -110,6 +110,21 @@ def test_explained_variance_of_nothing_to_explain_is_zero() -> None:
     assert explained_variance(value_moments(values, returns, torch.zeros_like(mask))) == 0
 
 
+def test_returns_that_vary_little_are_explained_however_many_they_are() -> None:
+    returns = 1 + 0.003 * torch.tensor([1.0, -1.0], dtype=torch.float64).repeat(100, 50)
+    mask = torch.ones_like(returns, dtype=torch.bool)
+    assert explained_variance(value_moments(returns, returns, mask)) == 1
+    assert explained_variance(value_moments(torch.ones_like(returns), returns, mask)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1000.1, 12345.678, -7e5 / 3])
+@pytest.mark.parametrize("count", [1, 3, 7, 1000])
+def test_the_rounding_of_a_constant_is_not_taken_for_variance(constant: float, count: int) -> None:
+    returns = torch.full((1, count), constant, dtype=torch.float64)
+    mask = torch.ones_like(returns, dtype=torch.bool)
+    assert explained_variance(value_moments(torch.randn_like(returns), returns, mask)) == 0
+
+
 def test_explained_variance_survives_a_large_mean_in_float32() -> None:
     values, _, returns, mask = (x.float() if x.is_floating_point() else x for x in batch())
     far = explained_variance(value_moments(values + 1000, returns + 1000, mask))

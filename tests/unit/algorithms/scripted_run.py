@@ -38,13 +38,14 @@ def scored_batch(
 
 @dataclass
 class Model:
-    """Says these log-probs (or values), whatever it is asked, and remembers what it was trained on."""
+    """Says these log-probs (or values) of any rows of their shape, and remembers what it was trained on."""
 
     says: Tensor
     final_values_B: Tensor | None = None
     trained: list[tuple[Any, Any]] = field(default_factory=list)
 
     def forward(self, batch: TokenBatch) -> Any:
+        assert batch.tokens.shape == self.says.shape
         if self.final_values_B is not None:
             return ValueOutput(values=self.says, final_values_B=self.final_values_B)
         return PolicyOutput(logprobs=self.says, entropy=torch.zeros_like(self.says))
@@ -126,6 +127,7 @@ class ScriptedRun:
         self.notes.append(text)
 
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
+        assert step == len(self.finished) + 1
         self.finished.append((step, dict(metrics), list(rollouts)))
 
     def held_out_prompts(self) -> list[Prompt]:

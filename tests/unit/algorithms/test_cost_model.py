@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from rlhf.algorithms.cost_model import SignLoss, agrees
+from rlhf.algorithms.cost_model import CostModel, CostModelConfig, SignLoss, agrees
 from rlhf.types import LabelledBatch, RewardOutput
 
 LOSS = SignLoss()
@@ -78,3 +80,17 @@ def test_zero_takes_no_side() -> None:
         True,
         False,
     ]
+
+
+def test_a_small_cost_takes_a_side_too() -> None:
+    costs, acceptable = torch.tensor([-0.1, 0.1, -0.1, 0.1]), torch.tensor([True, True, False, False])
+    assert agrees(costs, acceptable).tolist() == [True, False, False, True]
+
+
+def test_held_out_figures_are_the_completions_on_the_right_side_of_zero() -> None:
+    batch = judged([True, True, False, False])
+    output = RewardOutput(scores_B=torch.tensor([-0.5, 2.0, 0.5, -3.0]))
+    run: Any = SimpleNamespace(
+        reward=SimpleNamespace(forward=lambda rows: {4: output}[len(rows)]), held_out_labelled=lambda: batch
+    )
+    assert CostModel(CostModelConfig()).measure(run) == {"accuracy": [1.0, 0.0, 1.0, 0.0]}

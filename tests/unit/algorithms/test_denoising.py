@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from rlhf.algorithms.denoising import MaskedLM, MaskedLMConfig, SpanCorruption, SpanCorruptionConfig
 from rlhf.errors import ConfigError, DataError
 from rlhf.runtime.pipeline import prepare
-from rlhf.types import TokenBatch, Vocabulary
+from rlhf.types import PolicyOutput, TokenBatch, Vocabulary
 from tests.tiny_runs import MODEL, single
+from tests.unit.algorithms.row_run import RowRun, Trainee
 
 VOCABULARY = Vocabulary(
     size=60, special_ids=frozenset(range(10)), pad_id=0, eos_id=1, mask_id=2, sentinel_ids=(3, 4, 5, 6)
@@ -29,6 +34,7 @@ def test_masked_texts_ask_for_ordinary_tokens_alone() -> None:
     algorithm = MaskedLM(MaskedLMConfig(steps=1, rate=0.5))
     batch = algorithm.corrupted(whole, VOCABULARY, seed=1)
     assert torch.equal(batch.targets, whole.tokens)
+    assert torch.equal(batch.attention_mask, whole.attention_mask)
     assert batch.response_mask.sum(1).tolist() == [10, 1, 0]
     assert not (batch.response_mask & (whole.tokens < 10)).any()
     changed = batch.tokens != whole.tokens
@@ -52,6 +58,75 @@ def test_hidden_spans_stand_in_targets() -> None:
         assert target[-2] == VOCABULARY.sentinel_ids[spans]
         assert len(source) + len(target) == length + 2 * spans + 2
     assert torch.equal(batch.response_mask, batch.attention_mask)
+
+
+def test_spans_are_decided_by_the_seed() -> None:
+    whole = texts()
+    algorithm = SpanCorruption(SpanCorruptionConfig(steps=1, rate=0.3))
+    first, again, other = (algorithm.corrupted(whole, VOCABULARY, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.source, again.source)
+    assert torch.equal(first.tokens, again.tokens)
+    assert not torch.equal(first.source, other.source)
+
+
+def test_both_sides_are_padded_with_the_tokenizers_own_token() -> None:
+    padded = replace(VOCABULARY, pad_id=9)
+    batch = SpanCorruption(SpanCorruptionConfig(steps=1, rate=0.3)).corrupted(texts(), padded, seed=1)
+    for tokens, mask in ((batch.source, batch.source_mask), (batch.tokens, batch.attention_mask)):
+        assert (tokens[~mask] == 9).all()
+        assert not (tokens[mask] == 9).any()
+        assert not mask.all()
+
+
+# --- the method ------------------------------------------------------------------------------------------------------
+
+BOTH = pytest.mark.parametrize(
+    "method",
+    [MaskedLM(MaskedLMConfig(rate=0.5, batch_size=3)), SpanCorruption(SpanCorruptionConfig(rate=0.3, batch_size=3))],
+    ids=["masked_lm", "span_corruption"],
+)
+
+
+def shares(rows: TokenBatch) -> PolicyOutput:
+    """Log-probs from -0.1 a token on; NaN where nothing is asked."""
+    places = torch.arange(1, rows.tokens.shape[1] + 1).expand(rows.tokens.shape)
+    logprobs: Tensor = torch.where(rows.response_mask, -0.1 * places, torch.nan)
+    return PolicyOutput(logprobs=logprobs, entropy=logprobs)
+
+
+@BOTH
+def test_every_step_takes_something_else_out_of_the_same_texts(method: Any) -> None:
+    whole = texts()
+    run = RowRun([whole, whole])
+    method.run(run)
+    (first, _), (second, _) = run.policy.trained
+    for step, rows in ((1, first), (2, second)):
+        expected = method.corrupted(whole, VOCABULARY, step)
+        assert type(rows) is type(expected)
+        for (name, value), (_, wanted) in zip(rows.tensors(), expected.tensors(), strict=True):
+            assert torch.equal(value, wanted), name
+    assert not torch.equal(first.tokens, second.tokens)
+
+
+@BOTH
+def test_the_held_out_loss_is_the_mean_over_what_is_missing_and_the_same_each_time(method: Any) -> None:
+    whole = texts()
+    run = RowRun(held_out=whole, policy=Trainee(shares))
+    asked = method.corrupted(whole, VOCABULARY, seed=0).response_mask
+    expected = [
+        0.1 * sum(place + 1 for place in range(len(row)) if row[place]) / sum(row) for row in asked.tolist() if any(row)
+    ]
+    assert method.measure(run)["loss"] == pytest.approx(expected)
+    assert method.measure(run) == method.measure(run)
+
+
+def test_a_text_in_which_nothing_can_be_asked_has_no_loss() -> None:
+    """The third is an end alone: there is no ordinary token to mask."""
+    run = RowRun(held_out=texts(), policy=Trainee(shares))
+    assert len(MaskedLM(MaskedLMConfig()).measure(run)["loss"]) == 2
+
+
+# --- refused ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_tokenizer_without_what_is_needed_is_refused() -> None:

@@ -16,6 +16,7 @@ from rlhf.functional.distillation import Divergence
 from rlhf.runtime.pipeline import prepare
 from rlhf.types import DistilledOutput, Metrics, Prompt, TokenBatch
 from tests.tiny_runs import MODEL, changed, single
+from tests.unit.algorithms.row_run import RowRun, Trainee
 
 MASK = torch.tensor([[False, True, True, False], [False, False, True, True]])
 
@@ -60,7 +61,7 @@ def test_the_options_name_the_divergence(options: dict[str, Any], wanted: Diverg
 
 def test_a_row_before_its_first_trained_token_is_a_prompt() -> None:
     prompts = prompts_of(batch(), step=3)
-    assert [(prompt.id, prompt.token_ids) for prompt in prompts] == [("3/0", (0,)), ("3/1", (4, 5))]
+    assert prompts == [Prompt(id="3/0", text="", token_ids=(0,)), Prompt(id="3/1", text="", token_ids=(4, 5))]
 
 
 class Listening:
@@ -69,12 +70,14 @@ class Listening:
     def __init__(self, steps: int) -> None:
         self.steps, self.log, self.policy = steps, [], self
         self.log: list[str]
+        self.ended: list[int] = []
 
     def demonstrations(self, num_rows: int) -> Iterator[tuple[int, TokenBatch]]:
         assert num_rows == 2
         return ((step, batch()) for step in range(1, self.steps + 1))
 
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
+        assert num_prompts == 2
         return ((step, [Prompt(id="p", text="", token_ids=(1,))]) for step in range(1, self.steps + 1))
 
     def sample(self, prompts: Sequence[Prompt], num_samples: int) -> list[str]:
@@ -85,19 +88,23 @@ class Listening:
         return " ".join(rollouts)
 
     def train_step(self, rows: Any, loss: Any) -> Metrics:
+        assert loss == DistillLoss(Divergence())
         self.log.append(rows if isinstance(rows, str) else "rows")
-        return {}
+        return {"policy/loss": 0.5}
 
     def publish_weights(self) -> None:
         self.log.append("publish")
 
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[str]) -> None:
+        assert metrics == {"policy/loss": 0.5}
+        self.ended.append(step)
         self.log.append(f"end with {len(rollouts)}")
 
 
 def heard(on_policy: float, steps: int) -> list[str]:
     run = Listening(steps)
     Distill(DistillConfig(steps=steps, batch_size=2, on_policy=on_policy)).run(run)  # type: ignore[arg-type]
+    assert run.ended == list(range(1, steps + 1))
     return run.log
 
 
@@ -123,6 +130,47 @@ def test_on_policy_steps_are_spread_evenly_and_sample_from_weights_just_handed_o
 def test_wholly_on_policy_takes_prompts() -> None:
     assert heard(1.0, 2) == ["p(1,)", "publish", "end with 1"] * 2
     assert Distill(DistillConfig(steps=1, on_policy=1.0)).consumes == "prompts"
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+def told(rows: TokenBatch) -> DistilledOutput:
+    """Token n has a divergence of n and a log-prob of -n / 10; NaN where nothing is trained."""
+    numbers = torch.where(rows.response_mask, rows.tokens.float(), math.nan)
+    return DistilledOutput(logprobs=-numbers / 10, entropy=numbers, divergence=numbers)
+
+
+def test_held_out_rows_tell_how_far_the_teacher_is_and_how_likely_they_are() -> None:
+    """Tokens 1 and 2 of the first row are trained, 6 and 7 of the second."""
+    run: Any = RowRun(held_out=batch(), policy=Trainee(told))
+    figures = Distill(DistillConfig()).measure(run)
+    assert figures == {"kl_from_teacher": [1.5, 6.5], "loss": pytest.approx([0.15, 0.65])}
+    run.held_out = batch(torch.tensor([[9.0, 1.0, 3.0, 9.0], [9.0, 9.0, 0.0, 0.5]]))
+    figures = Distill(DistillConfig()).measure(run)
+    assert figures == {"kl_from_teacher": [7 / 4, 7.0], "loss": pytest.approx([0.175, 0.7])}
+
+
+def test_with_prompts_alone_the_divergence_is_of_one_sample_each() -> None:
+    class Sampling:
+        policy = Trainee(told)
+        prompts = ("a", "b")
+
+        def held_out_prompts(self) -> Sequence[str]:
+            return self.prompts
+
+        def sample(self, prompts: Sequence[str], num_samples: int) -> list[str]:
+            return [f"{prompt} {number}" for prompt in prompts for number in range(num_samples)]
+
+        def collate(self, rollouts: Sequence[str]) -> TokenBatch:
+            assert rollouts == ["a 0", "b 0"]
+            return batch()
+
+    run: Any = Sampling()
+    method = Distill(DistillConfig(steps=1, on_policy=1.0))
+    assert method.measure(run) == {"kl_from_teacher": [1.5, 6.5]}
+    run.prompts = ()
+    assert method.measure(run) == {}
 
 
 # --- before training -------------------------------------------------------------------------------------------------

@@ -96,6 +96,12 @@ def test_an_update_favours_the_better_and_a_policy_that_is_its_reference_starts_
     assert (worst(summed(gradient, batch), batch.present_BK)[[0, 2, 3, 4, 5]] > 0).all()
 
 
+def test_the_worst_is_the_last_that_is_there() -> None:
+    values = torch.tensor([[5.0, 4.0, 3.0], [6.0, 7.0, 9.0], [2.0, 9.0, 9.0]])
+    present = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    assert worst(values, present).tolist() == [3.0, 7.0, 2.0]
+
+
 def test_means_are_over_tokens() -> None:
     batch, logprobs = rankings()
     torch.testing.assert_close(averaged(torch.ones_like(logprobs), batch), batch.present_BK.float())

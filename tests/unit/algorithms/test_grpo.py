@@ -154,6 +154,11 @@ def test_groups_that_are_all_alike_are_left_out_and_counted() -> None:
     assert groups.figures == {"rollout/groups": 3, "rollout/groups_skipped": 2}
 
 
+def test_rewards_closer_than_single_precision_are_told_apart() -> None:
+    run = ScriptedRun(rewards=rewards(p0=[1e8, 1e8 + 1, 1e8]))
+    assert len(draw_groups(run, run.more_prompts(1), config()).kept) == 3
+
+
 def test_what_is_left_of_a_group_whose_rewards_failed() -> None:
     run = ScriptedRun(rewards=rewards(p0=[1, None, None], p1=[None, None, None], p2=[None, 0, 1]))
     groups = draw_groups(run, run.more_prompts(3), config())

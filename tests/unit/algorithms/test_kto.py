@@ -102,6 +102,7 @@ def texts_of(rows: TokenBatch) -> list[str]:
 def test_each_prompt_gets_the_completion_of_the_row_before() -> None:
     rows = rows_of("ab|cd", "e|fgh.", "ijk|l")
     assert texts_of(with_others_completions(rows)) == ["ab|l", "e|cd", "ijk|fgh."]
+    assert texts_of(with_others_completions(rows_of("ab|cd", "|efg"))) == ["ab|efg", "|cd"]
 
 
 def test_what_would_outgrow_the_longest_row_is_cut() -> None:

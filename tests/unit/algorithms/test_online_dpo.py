@@ -14,6 +14,7 @@ from rlhf.algorithms.online_dpo import OnlineDPO, OnlineDPOConfig
 from rlhf.errors import ConfigError
 from rlhf.types import PolicyOutput, ScoredBatch, TokenBatch
 from tests.tiny_runs import DATA, ONLINE_DPO, SFT, changed, single, weights_of
+from tests.unit.algorithms.scripted_run import Model, ScriptedRun
 
 ALONE = {**ONLINE_DPO, "model": SFT["model"]}
 
@@ -53,6 +54,11 @@ def test_pairs_are_the_best_and_the_worst_with_their_reference_logprobs() -> Non
     assert pairs.ref_logprobs_BK is not None
     assert pairs.ref_logprobs_BK.tolist() == [[-2, -6], [-14, -12]]
     assert type(pairs.candidates) is TokenBatch
+    order = torch.tensor([1, 3, 7, 6])
+    assert torch.equal(pairs.candidates.attention_mask, batch.attention_mask[order])
+    assert torch.equal(pairs.candidates.response_mask, batch.response_mask[order])
+    assert pairs.present_BK.dtype == torch.bool
+    assert pairs.margin_B.tolist() == [0, 0]
     # 2 tokens a row: -2 against -2i, over the rows 0 to 7.
     assert figures == {"policy/kl_to_reference": 5.0, "preference/pairs": pytest.approx(2 / 3)}
 
@@ -71,6 +77,41 @@ def test_the_loss_is_that_of_dpo_with_the_same_options() -> None:
 
 def test_schedules_span_every_minibatch() -> None:
     assert OnlineDPO(OnlineDPOConfig(steps=1, prompts_per_step=9, minibatch_size=4)).updates_per_step == 3
+
+
+# --- the loop --------------------------------------------------------------------------------------------------------
+
+
+def stepped(rewards: Any, steps: int) -> ScriptedRun:
+    run = ScriptedRun(rewards=rewards, policy=Model(torch.zeros(0)), reference=Model(torch.zeros(0)), num_steps=steps)
+    method = OnlineDPO(OnlineDPOConfig(steps=steps, prompts_per_step=3, samples_per_prompt=4, minibatch_size=2))
+    assert method.num_steps(1000) == steps
+    assert method.needs == {"policy", "reference", "rollout"}
+    method.run(run)  # type: ignore[arg-type]
+    return run
+
+
+def test_a_step_learns_once_from_each_pair_and_hands_the_policy_over() -> None:
+    run = stepped(lambda prompt, sample: float(sample), steps=2)
+    assert run.asked == [(["p0", "p1", "p2"], 4, False), (["p3", "p4", "p5"], 4, False)]
+    assert [len(pairs) for pairs, _ in run.policy.trained] == [2, 1, 2, 1]
+    assert all(loss == DPOLoss(0.1) for _, loss in run.policy.trained)
+    assert run.published == 2
+    # The n-th update reports a KL of 0.01 n.
+    assert [figures["policy/approx_kl"] for _, figures, _ in run.finished] == pytest.approx([0.015, 0.035])
+    assert [figures["preference/pairs"] for _, figures, _ in run.finished] == [1, 1]
+    assert [len(rollouts) for _, _, rollouts in run.finished] == [12, 12]
+
+
+def test_steps_without_a_pair_pass_and_the_first_of_them_is_said() -> None:
+    run = stepped(lambda prompt, sample: 0.7 if prompt < "p6" else float(sample), steps=3)
+    assert run.notes == ["step 1: no update, for the rewards of every prompt's completions are alike"]
+    assert run.published == 1
+    assert [figures["preference/pairs"] for _, figures, _ in run.finished] == [0, 0, 1]
+    assert ["policy/loss" in figures for _, figures, _ in run.finished] == [False, False, True]
+
+
+# --- measuring and options -------------------------------------------------------------------------------------------
 
 
 def test_held_out_figures_by_hand() -> None:

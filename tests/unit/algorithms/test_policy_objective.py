@@ -82,6 +82,26 @@ def test_each_term_by_hand() -> None:
     assert one(loss_of(surrogate="cispo"), logprob=-0.5)[1] == pytest.approx(-1.3)
 
 
+@pytest.mark.parametrize(
+    ("ratio", "weights"),
+    [
+        ("token", [math.exp(0.1), math.exp(-0.3)]),
+        ("sequence_mean", [math.exp(-0.1)] * 2),
+        ("sequence_product", [math.exp(-0.2)] * 2),
+    ],
+)
+def test_the_weights_of_cispo_are_of_tokens_or_of_rows(ratio: str, weights: list[float]) -> None:
+    """The log-ratios of a row are 0.1 and -0.3; a token's gradient is its weight."""
+    ones = torch.ones(1, 2, dtype=torch.float64)
+    batch = Experience(
+        tokens=ones.long(), attention_mask=ones > 0, response_mask=ones > 0, old_logprobs=-ones, advantages=ones
+    )
+    x = torch.tensor([[-0.9, -1.3]], dtype=torch.float64, requires_grad=True)
+    loss = PolicyLoss(clip_low=0.9, clip_high=0.9, surrogate="cispo", ratio=ratio)  # type: ignore[arg-type]
+    (gradient,) = torch.autograd.grad(loss(PolicyOutput(logprobs=x, entropy=ones), batch).total, x)
+    assert gradient[0].tolist() == pytest.approx([-weight for weight in weights])
+
+
 def test_the_correction_weighs_the_surrogate_and_not_the_kl() -> None:
     loss = loss_of(kl_coef=0.3)
     with_it = one(loss, logprob=-0.9, ref_logprobs=-1.5, correction=0.5)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlhf.algorithms.policy_objective import TokenWeights
 from rlhf.algorithms.ppo import PPO, PPOConfig, ValueLoss
 from rlhf.algorithms.ppo_lagrangian import CostValueLoss, PPOLagrangian, PPOLagrangianConfig
 from rlhf.errors import ConfigError
 from rlhf.functional.advantages import gae, token_rewards
 from rlhf.functional.lagrangian import whiten_lagrangian
-from rlhf.types import ConstrainedExperience, ScoredBatch, ValueOutput
+from rlhf.types import ConstrainedExperience, Rollout, ScoredBatch, ValueOutput
 from rlhf.validation import validated
 from tests.unit.algorithms.scripted_run import Model, ScriptedRun, scored_batch
 
@@ -135,6 +137,14 @@ def test_price_and_average_survive_a_restart() -> None:
     assert prices(fresh, 3.0) == [0.7]
 
 
+def test_a_cost_of_nothing_is_an_average_of_zero_and_before_the_first_step_there_is_none() -> None:
+    method, given = lagrangian(), replace(batch(), costs_B=torch.zeros(3))
+    assert method.state() == {"kl_coef": 0.05, "multiplier": 0.5}
+    _, figures = method.assess(run_of(given), given)
+    assert figures["cost/average"] == 0.0
+    assert method.state() == {"kl_coef": 0.05, "multiplier": pytest.approx(0.4), "average_cost": 0.0}
+
+
 # --- updates ---------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +169,32 @@ def test_the_cost_value_loss_is_the_value_loss_of_costs() -> None:
     ours, theirs = CostValueLoss(0.2)(output, experience), ValueLoss(0.2)(output, swapped)
     assert ours.total == theirs.total != ValueLoss(0.2)(output, experience).total
     assert list(ours.sums) == ["cost_value/clip_fraction"]
+
+
+def test_it_starts_a_value_model_of_costs_whose_loss_is_clipped_and_weighed_alike() -> None:
+    method = lagrangian(value_clip=0.3, aggregation="sequence_mean")
+    assert method.needs == {"policy", "reference", "value", "cost_value", "rollout"}
+    assert method.cost_value_loss == CostValueLoss(0.3, TokenWeights("sequence_mean", 1))
+    assert lagrangian(value_clip=None).cost_value_loss.clip is None
+
+
+class Priced(ScriptedRun):
+    """Every completion has a cost, and half a nat of KL at each of its tokens."""
+
+    def collate(self, rollouts: Sequence[Rollout]) -> ScoredBatch:
+        batch = super().collate(rollouts)
+        self.reference.says = torch.where(batch.response_mask, -1.5, 0.0)
+        return replace(batch, costs_B=torch.arange(float(len(rollouts))))
+
+
+def test_held_out_figures_are_reward_cost_and_kl() -> None:
+    models = {"policy": Model(torch.zeros(0)), "reference": Model(torch.zeros(0))}
+    run: Any = Priced(rewards=lambda prompt, sample: 0.5, **models)
+    method = lagrangian()
+    assert method.measure(run) == {"reward": [0.5] * 3, "cost": [0.0, 1.0, 2.0], "kl_to_reference": [1.5] * 3}
+    assert run.asked == [(["h0", "h1", "h2"], 1, False)]
+    run.held_out_prompts = list
+    assert method.measure(run) == {}
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,13 @@ def ppo(**options: Any) -> PPO:
     return PPO(PPOConfig(**{"steps": 1, "kl_coef": 0.1, "lam": 1.0, **options}))
 
 
-def assessed(method: PPO, scores: list[float], lengths: list[int]) -> tuple[ValuedExperience, Any]:
-    """Half a nat of KL at each token, and a value model that expects nothing."""
-    batch = scored_batch(scores, list(range(len(scores))), lengths)
+def assessed(
+    method: PPO, scores: list[float], lengths: list[int], truncated: tuple[int, ...] = (), final_value: float = 0.0
+) -> tuple[ValuedExperience, Any]:
+    """Half a nat of KL at each token, and a value model that expects nothing up to the end."""
+    batch = scored_batch(scores, list(range(len(scores))), lengths, truncated)
     policy, reference = (torch.where(batch.response_mask, value, 9.0) for value in (-1.0, -1.5))
-    value = Model(torch.zeros_like(policy), final_values_B=torch.zeros(len(scores)))
+    value = Model(torch.zeros_like(policy), final_values_B=torch.full((len(scores),), final_value))
     run = ScriptedRun(policy=Model(policy), reference=Model(reference), value=value)
     return method.assess(run, batch)  # type: ignore[arg-type]
 
@@ -63,6 +65,29 @@ def test_the_value_loss_is_weighed_as_the_policys() -> None:
         assert found.total.item() == pytest.approx(total)
         assert method.value_loss.count(experience) == count
     assert ValueLoss(None).weights == TokenWeights("token_mean", 1)
+
+
+def test_a_value_that_left_the_clip_has_no_gradient_and_is_counted() -> None:
+    """Of four values three moved from 0 to 0.1 and one to 1, towards returns of 2."""
+    experience, _ = assessed(ppo(kl_coef=0.0, gamma=1.0), [2.0, 2.0], [3, 1])
+    values = torch.zeros(2, 5)
+    values[0, 2:5], values[1, 2] = 0.1, 1.0
+    values.requires_grad_()
+    found = ppo(value_clip=0.3).value_loss(ValueOutput(values=values, final_values_B=torch.zeros(2)), experience)
+    assert found.total.item() == pytest.approx(0.5 * (3 * 1.9**2 + 1.7**2))
+    assert [part.item() for part in found.sums["value/clip_fraction"]] == [1, 4]
+    (gradient,) = torch.autograd.grad(found.total, values)
+    assert gradient[experience.response_mask].tolist() == pytest.approx([-1.9, -1.9, -1.9, 0.0])
+    assert ppo().value_loss.clip == 0.2
+
+
+def test_a_cut_completion_is_worth_what_may_follow() -> None:
+    """The first was cut and its end has a value of 7; the second ended with a score of 2."""
+    for options in ({"lam": 1.0}, {"lam": 0.5, "value_lam": 1.0}):
+        method = ppo(kl_coef=0.0, **options)
+        experience, figures = assessed(method, [1.0, 2.0], [2, 1], truncated=(0,), final_value=7.0)
+        assert returns_of(experience) == pytest.approx([7.0, 7.0, 2.0])
+        assert figures["value/explained_variance"] == 0  # a model that expects nothing
 
 
 def test_the_policy_waits_while_the_value_model_warms_up() -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from rlhf.algorithms.process_reward_model import StepLoss
+from rlhf.algorithms.process_reward_model import ProcessRewardModel, ProcessRewardModelConfig, StepLoss
 from rlhf.types import StepBatch, StepOutput
 
 LOSS = StepLoss()
@@ -61,3 +63,33 @@ def test_gradient_sign_and_nothing_from_elsewhere() -> None:
 def test_it_is_stable_far_out() -> None:
     scores = torch.where(LABELS, -1000.0, 1000.0)
     assert LOSS(StepOutput(scores=scores), batch()).total.item() == 3000
+
+
+def test_a_step_is_told_right_by_a_score_above_zero() -> None:
+    def accuracy(score: float) -> float:
+        right, count = LOSS(StepOutput(scores=torch.full((3, 4), score)), batch()).sums["reward/accuracy"]
+        assert count == 3
+        return int(right)
+
+    # Two of the three steps are right.
+    assert (accuracy(0.1), accuracy(0.0), accuracy(-0.1)) == (2, 1, 1)
+
+
+def measured(scores: Tensor, judged: StepBatch) -> Any:
+    """Figures of a model that gives these scores, asked with the separator of its options."""
+    run: Any = SimpleNamespace(
+        reward=SimpleNamespace(forward=lambda rows: {len(judged): StepOutput(scores=scores)}[len(rows)]),
+        held_out_stepwise=lambda separator: {";": judged}[separator],
+    )
+    return ProcessRewardModel(ProcessRewardModelConfig(separator=";")).measure(run)
+
+
+def test_held_out_figures_by_hand() -> None:
+    """A right and a wrong step; three right ones and a wrong one, all scored as right but one right one."""
+    ends = torch.tensor([[False, True, False, True], [True, True, True, True]])
+    labels = torch.tensor([[False, True, False, False], [True, True, True, False]])
+    ones = torch.ones(2, 4)
+    judged = StepBatch(tokens=ones.long(), attention_mask=ones.bool(), response_mask=ends, labels=labels)
+    scores = torch.tensor([[5.0, 0.5, 5.0, -0.5], [0.5, -0.5, 0.5, 0.5]])
+    assert measured(scores, judged) == {"accuracy": [1.0, 0.5], "accuracy_all_right": [0.5, 0.75]}
+    assert measured(torch.zeros(2, 4), judged)["accuracy"] == [0.5, 0.25]  # 0 is not above 0

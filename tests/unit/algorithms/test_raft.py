@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from rlhf.algorithms.raft import PATIENCE, RAFT, RAFTConfig
+from rlhf.algorithms.supervised import NextTokenLoss
 from rlhf.errors import RewardError
 from rlhf.types import Completion, Metrics, Prompt, Rollout, ScoredBatch
 
@@ -28,6 +29,7 @@ SAMPLES = [
     rollout("b", "b1", -2.0),
     rollout("b", "b2", -2.5),
 ]
+OF_ZERO = rollout("c", "c0", 0.0)
 
 
 def chosen(**options: Any) -> list[str]:
@@ -59,27 +61,34 @@ def test_options_that_choose_nothing_are_refused(options: dict[str, Any]) -> Non
 
 
 class FakeRun:
-    """Every step asks for the same samples; what is trained on is written down."""
+    """Step k is answered with the samples `steps[k]`; what is trained on is written down."""
 
-    def __init__(self, samples: Sequence[Rollout], steps: int = 1) -> None:
-        self.samples, self.steps = samples, steps
+    def __init__(self, steps: Sequence[Sequence[Rollout]]) -> None:
+        self.steps = steps
+        self.asked: list[int] = []
         self.trained: list[torch.Tensor] = []
         self.finished: list[Metrics] = []
         self.published = 0
         self.policy = self
 
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
-        return ((step, []) for step in range(1, self.steps + 1))
+        assert num_prompts == 2
+        return ((step, [Prompt(id=str(step))]) for step in range(1, len(self.steps) + 1))
+
+    def held_out_prompts(self) -> list[Prompt]:
+        return [Prompt(id="1")] if self.steps else []
 
     def sample(self, prompts: Sequence[Prompt], num_samples: int) -> Sequence[Rollout]:
-        assert num_samples == 4
-        return self.samples
+        self.asked.append(num_samples)
+        (prompt,) = prompts
+        return self.steps[int(prompt.id) - 1]
 
     def score(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         return rollouts
 
     def collate(self, rollouts: Sequence[Rollout]) -> ScoredBatch:
-        number = torch.tensor([SAMPLES.index(r) for r in rollouts])
+        assert rollouts
+        number = torch.tensor([[*SAMPLES, OF_ZERO].index(r) for r in rollouts])
         ones = torch.ones(len(number), 1)
         return ScoredBatch(
             tokens=number[:, None],
@@ -92,6 +101,7 @@ class FakeRun:
         )
 
     def train_step(self, batch: ScoredBatch, loss: Any) -> Metrics:
+        assert loss == NextTokenLoss()
         self.trained.append(batch.tokens[:, 0])
         return {"policy/loss": float(len(self.trained))}
 
@@ -99,16 +109,18 @@ class FakeRun:
         self.published += 1
 
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout]) -> None:
-        assert rollouts is self.samples
+        assert step == len(self.finished) + 1
+        assert rollouts is self.steps[step - 1]
         self.finished.append(metrics)
 
 
-def run(samples: Sequence[Rollout], steps: int = 1, **options: Any) -> FakeRun:
-    fake = FakeRun(samples, steps)
-    config = RAFTConfig(steps=steps, prompts_per_step=2, samples_per_prompt=4, **options)
+def run(*steps: Sequence[Rollout], **options: Any) -> FakeRun:
+    fake = FakeRun(steps)
+    config = RAFTConfig(steps=len(steps), prompts_per_step=2, samples_per_prompt=4, **options)
     algorithm = RAFT(config)
     algorithm.run(fake)  # type: ignore[arg-type]
-    assert len(fake.trained) <= algorithm.updates_per_step * steps
+    assert fake.asked == [4] * len(steps)
+    assert len(fake.trained) <= algorithm.updates_per_step * len(steps)
     return fake
 
 
@@ -123,8 +135,41 @@ def test_each_epoch_is_a_pass_over_the_chosen_in_minibatches() -> None:
 
 
 def test_a_step_without_anything_to_imitate_changes_nothing_and_many_of_them_are_an_error() -> None:
-    fake = run(SAMPLES, steps=PATIENCE - 1, min_reward=2.0)
+    fake = run(*[SAMPLES] * (PATIENCE - 1), min_reward=2.0)
     assert fake.trained == []
     assert fake.finished[0] == {"rollout/kept": 0.0}
-    with pytest.raises(RewardError, match=r"in 10 steps in a row: of the last 7 completions 1 were cut .* and 6 had"):
-        run(SAMPLES, steps=PATIENCE, min_reward=2.0)
+    with pytest.raises(RewardError) as caught:
+        run(*[SAMPLES] * PATIENCE, min_reward=2.0)
+    assert str(caught.value) == (
+        "raft found nothing to imitate in 10 steps in a row: of the last 7 completions 1 were cut at "
+        "rollout.max_tokens and 6 had a reward below min_reward; raise the one, lower the other"
+    )
+
+
+def test_one_step_with_something_to_imitate_starts_the_count_anew() -> None:
+    good, bad = SAMPLES[:4], SAMPLES[4:]
+    fake = run(good, *[bad] * (PATIENCE - 1), good, *[bad] * (PATIENCE - 1), min_reward=0.0)
+    assert len(fake.finished) == 2 * PATIENCE
+    assert len(fake.trained) == 2
+    with pytest.raises(RewardError):
+        run(good, *[bad] * PATIENCE, min_reward=0.0)
+
+
+def test_the_order_within_a_step_follows_from_the_step_alone() -> None:
+    """So that a run that is resumed goes on as it would have."""
+    first, second = ([rows.tolist() for rows in run(SAMPLES, keep=3, epochs=3).trained] for _ in range(2))
+    assert first == second
+    elsewhere = run(SAMPLES, SAMPLES, keep=3, epochs=3).trained[3:]
+    assert [rows.tolist() for rows in elsewhere] != first
+
+
+def test_a_reward_of_zero_counts_as_zero() -> None:
+    assert run([SAMPLES[0], OF_ZERO]).finished[0]["reward/kept"] == pytest.approx((0.1 + 0.0) / 2)
+
+
+def test_held_out_figures_are_the_rewards_of_one_sample_each() -> None:
+    fake = FakeRun([[rollout("a", "a0", 0.0), rollout("b", "b0", 3.0)]])
+    method = RAFT(RAFTConfig(steps=1))
+    assert method.measure(fake) == {"reward": [0.0, 3.0]}  # type: ignore[arg-type]
+    assert fake.asked == [1]
+    assert method.measure(FakeRun([])) == {}  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -84,6 +85,24 @@ def test_only_the_best_of_a_pair_is_imitated() -> None:
     assert weighed.any(2).tolist() == [[b != 1, False, False, False] for b in range(6)]
     assert weights.sum().item() == pytest.approx(5)
     assert (weights[~batch.candidates.response_mask] == 0).all()
+
+
+def test_a_lone_imitated_token_weighs_as_all_prompts() -> None:
+    batch, _ = rankings(num_prompts=3, most=2)
+    first = batch.candidates.response_mask.cumsum(1) == 1
+    rows = replace(batch.candidates, response_mask=batch.candidates.response_mask & first)
+    weights = with_imitated_tokens(replace(batch, candidates=rows)[:1], 1.0).candidates.loss_weights
+    assert weights is not None
+    assert weights.sum() == weights.max() == 1
+
+
+def test_imitated_tokens_are_weighed_where_the_batch_is() -> None:
+    """On torch's `meta` device, which refuses to mix with the CPU as a GPU does."""
+    batch, _ = rankings()
+    rows = replace(batch.candidates, **{name: x.to("meta") for name, x in batch.candidates.tensors()})
+    weights = with_imitated_tokens(batch.with_tensors(rows, lambda x: x.to("meta")), 5.0).candidates.loss_weights
+    assert weights is not None
+    assert weights.device.type == "meta"
 
 
 def test_orpo_without_a_pair_term_is_sft_on_the_best() -> None:
