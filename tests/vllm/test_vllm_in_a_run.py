@@ -1,0 +1,33 @@
+"""A whole run that samples with vLLM: the same on Ray as in one process, and never far from the trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rlhf
+from tests.shrunk_recipes import last_stage_from, shrunk
+from tests.tiny_runs import assert_same_weights, weights_of
+
+pytestmark = [pytest.mark.vllm, pytest.mark.ray, pytest.mark.slow]
+
+
+def grpo(kind: str) -> dict[str, Any]:
+    recipe = shrunk("grpo", kind)
+    recipe["stages"]["sft"]["model"]["new"]["hidden_size"] = 64  # heads of 32, the smallest vLLM takes on a CPU
+    recipe["stages"]["grpo"]["rollout"] = {**recipe["stages"]["grpo"]["rollout"], "engine": {"type": "vllm"}}
+    return recipe
+
+
+def test_weights_and_figures_are_those_of_one_process(tmp_path: Path) -> None:
+    whole = rlhf.train(grpo("inline"), out=tmp_path / "whole")
+    runs = [rlhf.train(last_stage_from(grpo(kind), whole.folder), out=tmp_path / kind) for kind in ("inline", "ray")]
+    before, after = weights_of(whole.folder / "sft" / "model"), weights_of(runs[0].model)
+    assert any(not before[key].equal(after[key]) for key in before)
+    assert_same_weights(runs[0].model, runs[1].model)
+    for run in runs:
+        gaps = [row["rollout/logprob_gap"] for row in run.metrics]
+        assert len(gaps) == 2
+        assert max(gaps) < 1e-5
