@@ -153,6 +153,7 @@ def _default_text(field: FieldInfo) -> str:
     text = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
     if isinstance(default, tuple):
         text = f"[{', '.join(map(str, default))}]"
+    text = f'"{repr(text)[1:-1]}"' if not text.isprintable() or text.isspace() else text
     return f"`{text}`" if text else ""
 
 

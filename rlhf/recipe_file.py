@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.resources import files
@@ -47,6 +48,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        raise ConfigError(f"{path} is empty; `rlhf recipes copy quickstart my.yaml` gives one to start from")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a recipe is a table of keys, given {type(data).__name__}")
     return data
@@ -113,6 +116,7 @@ def expand_variables(data: Mapping[str, Any]) -> dict[str, Any]:
     """Replace `${name}` everywhere by the `variables` table, which then goes away."""
     variables = table_at(data, "variables")
     rest = {key: value for key, value in data.items() if key != "variables"}
+    _require_values(rest, variables)
     expanded = _expand(rest, variables)
     assert isinstance(expanded, dict)
     return expanded
@@ -131,9 +135,16 @@ def _expand(value: Any, variables: Mapping[str, Any]) -> Any:
 def _variable(name: str, variables: Mapping[str, Any]) -> Any:
     if name not in variables:
         raise ConfigError(f"${{{name}}}: not among the recipe's variables.{nearest(name, variables)}")
-    if variables[name] is None:
-        raise ConfigError(f"this recipe needs {name}: add {name}=VALUE to the command")
     return variables[name]
+
+
+def _require_values(value: Any, variables: Mapping[str, Any]) -> None:
+    """`ConfigError` naming every variable that is used and has no value."""
+    used = set(_VARIABLE.findall(json.dumps(value, default=str)))
+    missing = [name for name, given in variables.items() if given is None and name in used]
+    if missing:
+        words = " ".join(f"{name}=VALUE" for name in missing)
+        raise ConfigError(f"this recipe needs {' and '.join(missing)}: add {words} to the command")
 
 
 def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

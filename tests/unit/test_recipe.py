@@ -135,7 +135,8 @@ def test_part_options_are_checked_by_the_part() -> None:
         ("algorithm: sft\n  model: new\n", ("line 2", "not valid YAML")),
         ("algorithm: [sft\nmodel: new\n", ("not valid YAML",)),
         ("- a\n- b\n", ("table of keys", "list")),
-        ("", ("table of keys",)),
+        ("", ("is empty", "rlhf recipes copy")),
+        ("# nothing yet\n", ("is empty",)),
         ("algorithm: !!python/object/apply:os.system ['true']\n", ("not valid YAML",)),
     ],
 )
@@ -180,6 +181,12 @@ def test_variable_is_put_in() -> None:
 
 def test_variable_that_is_needed_is_asked_for() -> None:
     assert refusal(with_variable(None)) == "this recipe needs data_dir: add data_dir=VALUE to the command"
+
+
+def test_all_variables_that_are_needed_are_named_at_once() -> None:
+    said = refusal("sft")
+    assert said == "this recipe needs model and data: add model=VALUE data=VALUE to the command"
+    assert stage_of(with_variable("x") | {"variables": {"data_dir": "x", "not_used": None}}).data.options
 
 
 def test_variable_that_is_not_there() -> None:
