@@ -125,7 +125,7 @@ def test_it_says_what_ran_and_what_went_wrong(finished_page: Page) -> None:
         "Stage 'sft': 3 rows dropped", "Stage 'ppo': 2 rollouts whose reward failed",
         "Stage 'ppo': value/loss was not a number in 1 of 60 steps.",
         "Evaluation 'after': 1 of 240 grades failed; they are not in the means.",
-        "Stage 'ppo': 2% of the completions were cut at max_tokens.",
+        "Stage 'ppo': 12% of the completions were cut at max_tokens.",
         "Where the score fell most", "judge timed out", "(empty)", "cut at max_tokens",
     ):  # fmt: skip
         assert part in text, part
@@ -180,8 +180,14 @@ def test_counts_since_the_beginning_are_not_added_up(finished_run: Path) -> None
     assert "Stage 'sft': 5 rows cut to the longest length." in warnings_of(read_run(finished_run))
 
 
+def test_skipped_rows_are_warned_of(finished_run: Path) -> None:
+    (finished_run / "sft" / "metrics.jsonl").write_text(json.dumps({"step": 1, "data/bad_rows": 2.0}) + "\n")
+    said = "Stage 'sft': 2 rows skipped because something was wrong with them (`on_bad_row: skip`)."
+    assert said in warnings_of(read_run(finished_run))
+
+
 def test_a_clean_stage_raises_no_warning(finished_run: Path) -> None:
-    clean = {"step": 1, "reward/failed": 0.0, "data/dropped": 0.0, "data/cut": 0.0, "rollout/truncated": 0.0}
+    clean = {"step": 1, "reward/failed": 0.0, "data/dropped": 0.0, "data/cut": 0.0, "rollout/truncated": 0.09}
     for stage in ("sft", "reward", "ppo"):
         (finished_run / stage / "metrics.jsonl").write_text(json.dumps(clean) + "\n")
     shutil.rmtree(finished_run / "evaluation")
