@@ -1,4 +1,4 @@
-"""Writes docs/hooks.md, docs/recipes.md and docs/data.md from the code. `make docs` runs it; a test says when they are stale."""
+"""Writes hooks.md, recipes.md and data.md from the code. `make docs` runs it; a test says when they are stale."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _WHERE = {
 }
 
 _DATA_INTRO = """\
-`data: {type: files, path: rows.jsonl}` reads JSON lines, JSON, CSV, Parquet, plain text or a hub set. The format is told
-from the columns of the first row, in the order below; `format: NAME` says it instead. Where your columns have other
-names, `columns: {prompt: question}` gives the format's name and then yours. `a | b` means either column, square
+`data: {type: files, path: rows.jsonl}` reads JSON lines, JSON, CSV, Parquet, plain text or a hub set. The format is
+told from the columns of the first row, in the order below; `format: NAME` says it instead. Where your columns have
+other names, `columns: {prompt: question}` gives the format's name and then yours. `a | b` means either column, square
 brackets hold those that may be absent. Columns that no format uses reach rewards and graders by their names, and
 `reference` is kept as the right answer. Rows of the commonest formats:
 
