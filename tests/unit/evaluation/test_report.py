@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from rlhf.errors import DataError
 from rlhf.evaluation.curves import MAIN, MORE, main_curves, more_curves
 from rlhf.evaluation.held_out import held_out_figures
 from rlhf.evaluation.page.render import duration_text, figure_text, signed_text
+from rlhf.evaluation.plots import Line, curves
 from rlhf.evaluation.report import curves_page, write_comparison_report, write_report
 from rlhf.evaluation.run_folder import read_run
 from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
@@ -171,6 +173,29 @@ def test_monitors_are_drawn_together(finished_run: Path) -> None:
     assert drawn.title == "3H over steps"
     assert all(f">{axis}<" in drawn.svg for axis in ("helpful", "honest", "harmless"))
     assert not [curve for curve in more_curves("ppo", {"": ppo.metrics}) if curve.metric.startswith("gold/")]
+
+
+def test_a_flat_curve_stands_on_an_axis_with_zero() -> None:
+    def ticks(value: float) -> list[float]:
+        svg = curves([Line("", [1, 2, 3], [value] * 3)], unit="share", description="flat")
+        texts = re.findall(r">([\u2212\d.]+)</text>", svg)
+        return [float(text.replace("\u2212", "-")) for text in texts][3:]  # after those of the steps
+
+    assert (min(ticks(0.0)), max(ticks(0.0))) == (0.0, 1.0)
+    assert (min(ticks(2.0)), max(ticks(2.0))) == (0.0, 4.0)
+    assert (min(ticks(-2.0)), max(ticks(-2.0))) == (-4.0, 0.0)
+
+
+def test_figures_of_every_run_have_titles_and_headings_stand_apart(finished_run: Path) -> None:
+    for name in ("policy/updates", "policy/skipped", "reward/failed"):
+        [drawn] = more_curves("ppo", {"": [{"step": 1, name: 0.0}]})
+        assert drawn.title != name
+    summary = json.loads((finished_run / "summary.json").read_text())
+    summary["stages"][1]["algorithm"] = "reward_model"
+    (finished_run / "summary.json").write_text(json.dumps(summary))
+    text = page_of(write_report(finished_run)).text
+    assert "reward: reward_model" in text
+    assert "3f9a1c5d7e2b48a0" in text
 
 
 def test_counts_since_the_beginning_are_not_added_up(finished_run: Path) -> None:
