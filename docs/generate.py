@@ -1,4 +1,4 @@
-"""Writes docs/hooks.md and docs/recipes.md from the code. `make docs` runs it; a test says when they are stale."""
+"""Writes hooks.md, recipes.md and data.md from the code. `make docs` runs it; a test says when they are stale."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from rlhf.cli.hooks import hook_reference
 from rlhf.config import Part
+from rlhf.data.formats import FORMATS
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.recipe import Recipe, StageConfig
 from rlhf.registry import KINDS, Entry
@@ -39,10 +40,40 @@ _WHERE = {
     "tracker": "Named in `trackers`.",
 }
 
+_DATA_INTRO = """\
+`data: {type: files, path: rows.jsonl}` reads JSON lines, JSON, CSV, Parquet, plain text or a hub set. The format is
+told from the columns of the first row, in the order below; `format: NAME` says it instead. Where your columns have
+other names, `columns: {prompt: question}` gives the format's name and then yours. `a | b` means either column, square
+brackets hold those that may be absent. Columns that no format uses reach rewards and graders by their names, and
+`reference` is kept as the right answer. Rows of the commonest formats:
+
+```json
+{"messages": [{"role": "user", "content": "Where is Rome?"}, {"role": "assistant", "content": "In Italy."}]}
+{"prompt": "Where is Rome?", "completion": "In Italy."}
+{"prompt": "Where is Rome?", "chosen": "In Italy.", "rejected": "No idea."}
+{"prompt": "Where is Rome?", "completions": ["In Italy.", "In Europe.", "No idea."]}
+{"prompt": "Where is Rome?", "completion": "No idea.", "label": false}
+{"prompt": "Where is Rome?", "reference": "In Italy."}
+{"text": "Rome is a city in Italy."}
+```
+
+Text that is given as turns is put through the model's chat template; plain text is taken as it stands, or as one turn
+of the user with `chat: true`.
+"""
+
+_KINDS_OF_ROW = {
+    "texts": "a document",
+    "prompts": "a question the model answers itself; also for `distill` with `on_policy: 1`",
+    "demonstrations": "an answer to imitate",
+    "rankings": "answers to one question, best first; a pair is a ranking of two",
+    "labelled": "one answer, judged good or bad as a whole",
+    "stepwise": "one answer, judged step by step",
+}
+
 
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
-    return {DOCS / "hooks.md": _hooks_page(), DOCS / "recipes.md": _recipes_page()}
+    return {DOCS / "hooks.md": _hooks_page(), DOCS / "recipes.md": _recipes_page(), DOCS / "data.md": _data_page()}
 
 
 # --- hooks -----------------------------------------------------------------------------------------------------------
@@ -120,7 +151,7 @@ def _field_table(model: type[BaseModel]) -> str:
 
 def _first_sentences(doc: str | None) -> str:
     """A docstring as a paragraph."""
-    return f"{' '.join(doc.split())}\n\n" if doc else ""
+    return f"{_linked(' '.join(doc.split()))}\n\n" if doc else ""
 
 
 def _type_text(annotation: Any) -> str:
@@ -153,11 +184,39 @@ def _default_text(field: FieldInfo) -> str:
     text = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
     if isinstance(default, tuple):
         text = f"[{', '.join(map(str, default))}]"
+    text = f'"{repr(text)[1:-1]}"' if not text.isprintable() or text.isspace() else text
     return f"`{text}`" if text else ""
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _linked(" ".join(text.split()).replace("|", "\\|"))
+
+
+def _linked(text: str) -> str:
+    return text.replace("docs/data.md", "[docs/data.md](data.md)")
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def _data_page() -> str:
+    methods = _methods_by_kind()
+    kinds = [f"| {kind} | {what} | {', '.join(methods[kind])} |" for kind, what in _KINDS_OF_ROW.items()]
+    formats = [f"| `{known.name}` | {_cell(known.columns)} | {', '.join(known.serves)} |" for known in FORMATS]
+    return "\n".join([
+        "# Rows of data\n", _NOTE, _DATA_INTRO,
+        "## Formats\n", "| format | columns | kinds of row it gives |", "|---|---|---|", *formats, "",
+        "## Kinds of row, and who takes them\n", "| kind | what it is | methods |", "|---|---|---|", *kinds, "",
+    ])  # fmt: skip
+
+
+def _methods_by_kind() -> dict[str, list[str]]:
+    registry = load_plugins(PluginSettings()).registry
+    methods: dict[str, list[str]] = {kind: [] for kind in _KINDS_OF_ROW}
+    for name in registry.names("algorithm"):
+        consumes = getattr(registry.get("algorithm", name).factory, "consumes", None)
+        methods[consumes or registry.build("algorithm", name, {}).consumes].append(f"`{name}`")
+    return methods
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def register_train_engines(register: Register) -> None:
 
 @hookspec
 def register_rollout_engines(register: Register) -> None:
-    """Add engines that generate, named in a recipe as `rollout: {type: NAME, ...}`.
+    """Add engines that generate, named in a recipe as `rollout: {engine: {type: NAME, ...}}`.
 
     When: while plugins load. Where: every process. `register(name, factory, config=MyConfig)`;
     `factory(config, model: ModelConfig) -> RolloutEngine`, called in the process that holds the model.

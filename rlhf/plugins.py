@@ -82,6 +82,8 @@ class Plugins:
     infos: list[PluginInfo] = field(default_factory=list)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     """Data sets built in this process, by their options as JSON."""
+    named: set[str] = field(default_factory=set)
+    """Plugins named as FILE.py:FUNCTION, which what names them cannot do without."""
 
     @property
     def hook(self) -> Any:
@@ -93,9 +95,9 @@ class Plugins:
         for info in self.infos:
             if info.error:
                 stop = "" if info.error.endswith((".", "?")) else "."
+                way_out = "" if info.name in self.named else f", or leave it out with plugins.disable: [{info.name}]"
                 raise PluginError(
-                    f"plugin {info.name!r} ({info.origin}) cannot be loaded: {info.error}{stop} "
-                    f"Mend it, or leave it out with plugins.disable: [{info.name}]"
+                    f"plugin {info.name!r} ({info.origin}) cannot be loaded: {info.error}{stop} Mend it{way_out}"
                 )
 
     def fingerprints(self) -> dict[str, str]:
@@ -208,6 +210,8 @@ def _load_file(plugins: Plugins, spec: str, settings: PluginSettings) -> None:
         _load(plugins, path.stem, str(path), load, settings, _file_digest(path))
     place = next(i for i, info in enumerate(plugins.infos) if _is_of_file(info, path))
     info = plugins.infos[place]
+    if function:
+        plugins.named.add(info.name)
     if function and info.error is None and not info.disabled:
         plugins.infos[place] = _with_function(plugins, info, path, function)
 

@@ -19,7 +19,15 @@ from pydantic import Field, field_validator, model_validator
 from rlhf.config import AnswersConfig, ModelConfig, OptimizerConfig, Part, PartConfig, RewardPart, RoleConfig
 from rlhf.errors import ConfigError, nearest
 from rlhf.plugins import Plugins, PluginSettings
-from rlhf.recipe_file import apply_overrides, expand_variables, merged, read_yaml, shipped_recipes, table_at
+from rlhf.recipe_file import (
+    apply_overrides,
+    expand_variables,
+    merged,
+    read_yaml,
+    require_stage_names,
+    shipped_recipes,
+    table_at,
+)
 from rlhf.registry import Kind
 from rlhf.types import Sampling
 from rlhf.validation import validated
@@ -204,7 +212,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     else:
         path = find_recipe(source)
         data, name, folder = read_yaml(path), path.stem, path.parent
-    _require_stage_names(data, overrides or {})
+    require_stage_names(data, overrides or {}, StageConfig.model_fields, Recipe.model_fields)
     data = expand_variables(apply_overrides(data, overrides or {}))
     data.setdefault("name", name)
     single = "stages" not in data
@@ -257,18 +265,6 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
 
 
 # --- shaping the raw dictionary --------------------------------------------------------------------------------------
-
-
-def _require_stage_names(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
-    """A stage's setting, changed from outside, must say of which stage where there are several."""
-    stages = table_at(data, "stages")
-    for key in overrides:
-        first = key.partition(".")[0]
-        if stages and first in StageConfig.model_fields and first not in stages:
-            raise ConfigError(
-                f"override {key}: this recipe has stages ({', '.join(map(str, stages))}); say which, as in "
-                f"{list(stages)[-1]}.{key}=VALUE"
-            )
 
 
 def _stages_of(data: dict[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        raise ConfigError(f"{path} is empty; `rlhf recipes copy quickstart my.yaml` gives one to start from")
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a recipe is a table of keys, given {type(data).__name__}")
     return data
@@ -77,6 +80,26 @@ def parse_override(text: str) -> tuple[str, Any]:
         return key, yaml.safe_load(value) if value else None
     except yaml.YAMLError:
         raise ConfigError(f"override {text!r}: {value!r} is not a YAML value; quote it") from None
+
+
+def require_stage_names(
+    data: Mapping[str, Any], overrides: Mapping[str, Any], stage_keys: Collection[str], run_keys: Collection[str]
+) -> None:
+    """A stage's setting, changed from outside, must say of which stage where there are several."""
+    stages = [str(name) for name in table_at(data, "stages")]
+    known = [*stages, *run_keys, "defaults", "variables"]
+    for key in overrides if stages else ():
+        first, dot, _ = key.partition(".")
+        if first in known:
+            continue
+        if first in stage_keys:
+            raise ConfigError(
+                f"override {key}: this recipe has stages ({', '.join(stages)}); say which, as in "
+                f"{stages[-1]}.{key}=VALUE"
+            )
+        if dot:
+            hint = nearest(first, known)
+            raise ConfigError(f"override {key}: this recipe has no stage {first!r}.{hint} Stages: {', '.join(stages)}.")
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,6 +136,7 @@ def expand_variables(data: Mapping[str, Any]) -> dict[str, Any]:
     """Replace `${name}` everywhere by the `variables` table, which then goes away."""
     variables = table_at(data, "variables")
     rest = {key: value for key, value in data.items() if key != "variables"}
+    _require_values(rest, variables)
     expanded = _expand(rest, variables)
     assert isinstance(expanded, dict)
     return expanded
@@ -131,9 +155,16 @@ def _expand(value: Any, variables: Mapping[str, Any]) -> Any:
 def _variable(name: str, variables: Mapping[str, Any]) -> Any:
     if name not in variables:
         raise ConfigError(f"${{{name}}}: not among the recipe's variables.{nearest(name, variables)}")
-    if variables[name] is None:
-        raise ConfigError(f"this recipe needs {name}: add {name}=VALUE to the command")
     return variables[name]
+
+
+def _require_values(value: Any, variables: Mapping[str, Any]) -> None:
+    """`ConfigError` naming every variable that is used and has no value."""
+    used = set(_VARIABLE.findall(json.dumps(value, default=str)))
+    missing = [name for name, given in variables.items() if given is None and name in used]
+    if missing:
+        words = " ".join(f"{name}=VALUE" for name in missing)
+        raise ConfigError(f"this recipe needs {' and '.join(missing)}: add {words} to the command")
 
 
 def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from rlhf.cli.options import JsonOption
 from rlhf.cli.terminal import output_to_stderr, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rlhf.config import AnswersConfig
     from rlhf.evaluation.result import EvaluationResult
     from rlhf.evaluation.statistics import Estimate
@@ -69,19 +71,37 @@ def evaluate(
 
 def _print(results: dict[str, EvaluationResult]) -> None:
     from rlhf.cli.outcome import estimate_text
+    from rlhf.evaluation.three_h import MEAN_ROW
 
     differences = _differences(results)
     rows = []
     for axis in results["model"].axes:
         cells = [estimate_text(result.axes[axis].estimate) or "no grade" for result in results.values()]
         rows.append([axis, *cells, estimate_text(differences.get(axis), "+")])
+    means = {label: mean for label, result in results.items() if (mean := _mean(result)) is not None}
+    if means:
+        cells = [estimate_text(means.get(label)) for label in results]
+        rows.append([MEAN_ROW, *cells, estimate_text(_mean_difference(results), "+")])
     print_table(["", *results, "change" if differences else ""], rows)
+    if differences:
+        typer.echo("change: model minus baseline, prompt by prompt")
     for label, result in results.items():
         if result.answering:
-            typer.echo(f"{label}: " + ", ".join(f"{name} {value:.4g}" for name, value in result.answering.items()))
+            typer.echo(f"{label}: {_answering_text(result.answering)}")
         failed = sum(score.failed for score in result.axes.values())
         if failed or result.dropped:
             typer.echo(f"{label}: {failed} grades failed, {result.dropped} prompts did not fit the context", err=True)
+
+
+def _answering_text(figures: Mapping[str, float]) -> str:
+    """What choosing among samples gained and cost, in words."""
+    words = [
+        f"the answers chosen have a mean reward of {figures['reward']:.4g}",
+        f"{figures['tokens_per_answer']:.4g} tokens were sampled for each",
+    ]
+    if "kl_bound" in figures:
+        words.append(f"choosing is at most {figures['kl_bound']:.3g} nats of KL away from answering as it is")
+    return "; ".join(words)
 
 
 def _as_json(models: dict[str, AnswersConfig], results: dict[str, EvaluationResult]) -> dict[str, Any]:
@@ -94,19 +114,41 @@ def _as_json(models: dict[str, AnswersConfig], results: dict[str, EvaluationResu
     return figures | ({"change": changes} if changes else {})
 
 
+def _mean(result: EvaluationResult) -> Estimate | None:
+    """The mean of the three axes, where there are three and each has a grade."""
+    from rlhf.evaluation.statistics import mean_of_groups
+
+    groups = [list(_by_prompt(result, axis).values()) for axis in result.axes]
+    return mean_of_groups(groups) if len(groups) == 3 and all(groups) else None
+
+
+def _mean_difference(results: dict[str, EvaluationResult]) -> Estimate | None:
+    from rlhf.evaluation.statistics import mean_of_groups
+
+    groups = list(_paired(results).values())
+    if len(groups) < 3:
+        return None
+    return mean_of_groups([[after - before for before, after in zip(*pair, strict=True)] for pair in groups])
+
+
 def _differences(results: dict[str, EvaluationResult]) -> dict[Axis, Estimate]:
     """Model minus baseline on each axis, prompt by prompt, over the prompts both have a grade for."""
     from rlhf.evaluation.statistics import paired_difference
 
+    return {axis: paired_difference(*pair) for axis, pair in _paired(results).items()}
+
+
+def _paired(results: dict[str, EvaluationResult]) -> dict[Axis, tuple[list[float], list[float]]]:
+    """Scores of the baseline and of the model on the prompts both have a grade for, axis by axis."""
     if "baseline" not in results:
         return {}
-    differences = {}
+    pairs = {}
     for axis in results["model"].axes:
         before, after = (_by_prompt(results[label], axis) for label in ("baseline", "model"))
         shared = sorted(before.keys() & after.keys())
         if shared:
-            differences[axis] = paired_difference([before[i] for i in shared], [after[i] for i in shared])
-    return differences
+            pairs[axis] = ([before[i] for i in shared], [after[i] for i in shared])
+    return pairs
 
 
 def _by_prompt(result: EvaluationResult, axis: Axis) -> dict[str, float]:

@@ -26,7 +26,7 @@ class RowsOptions(PartConfig):
     """What becomes of rows, wherever they come from."""
 
     format: str | None = None
-    """The row format by name; told from the columns of the first row where absent."""
+    """The row format by name (docs/data.md); told from the columns of the first row where absent."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The format's column -> the data's column, where they differ: `{prompt: question, reference: answer}`."""
     chat: bool = False
@@ -73,7 +73,7 @@ class RowsConfig(RowsOptions):
 
 
 class FilesDataset(Records):
-    """Rows of files, in the formats of `rlhf.data.formats`."""
+    """Rows of files, in the row formats of docs/data.md."""
 
     def __init__(self, config: FilesConfig) -> None:
         paths = (config.path,) if isinstance(config.path, str) else config.path

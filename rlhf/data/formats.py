@@ -20,12 +20,15 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Format:
-    """A row format: the columns to show a user, a test of a row's columns and types, and the reader."""
+    """A row format: the columns to show a user, a test of a row's columns and types, the reader, and the kinds of row
+    that come of it.
+    """
 
     name: str
     columns: str
     fits: Callable[[Row], bool]
     read: Callable[[str, Row], Record]
+    serves: tuple[str, ...]
 
 
 def _has(row: Row, *columns: str) -> bool:
@@ -49,6 +52,9 @@ def _either(row: Row, *columns: str) -> bool:
     return any(column in row for column in columns)
 
 
+_SHOWN = ("prompts", "demonstrations")
+_RANKED = (*_SHOWN, "rankings")
+
 # In the order they are tried: the more columns a format needs, the earlier it comes.
 FORMATS: tuple[Format, ...] = (
     Format(
@@ -60,36 +66,42 @@ FORMATS: tuple[Format, ...] = (
             and is_transcript(row["chosen"])
         ),
         readers.transcript_preference,
+        _RANKED,
     ),
     Format(
         "sharegpt_preference",
         "conversations, chosen, rejected",
         lambda row: _has(row, "conversations", "chosen", "rejected"),
         readers.sharegpt_preference,
+        _RANKED,
     ),
     Format(
         "alpaca_preference",
         "instruction, chosen, rejected [input, system, history]",
         lambda row: _has(row, "instruction", "chosen", "rejected"),
         readers.alpaca_preference,
+        _RANKED,
     ),
     Format(
         "preference",
         "prompt | messages, chosen, rejected (text or turns)",
         lambda row: _has(row, "chosen", "rejected") and _either(row, "prompt", "messages"),
         readers.preference,
+        _RANKED,
     ),
     Format(
         "conversation_preference",
         "chosen, rejected: whole conversations",
         lambda row: _has(row, "chosen", "rejected") and is_conversation(row["chosen"]),
         readers.conversation_preference,
+        _RANKED,
     ),
     Format(
         "alpaca_ranking",
         "instruction, output: [best, .., worst] [input, system, history]",
         lambda row: _has(row, "instruction", "output") and _is_list(row["output"]),
         readers.alpaca_ranking,
+        _RANKED,
     ),
     Format(
         "stepwise",
@@ -98,51 +110,61 @@ FORMATS: tuple[Format, ...] = (
             _has(row, "completions", "labels") and _either(row, "prompt", "messages") and _is_list(row["completions"])
         ),
         readers.stepwise,
+        ("prompts", "stepwise"),
     ),
     Format(
         "ranking",
         "prompt | messages, completions: [best, .., worst]",
         lambda row: _has(row, "completions") and _either(row, "prompt", "messages") and _is_list(row["completions"]),
         readers.ranking,
+        _RANKED,
     ),
     Format(
         "labelled",
         "prompt, completion, label | messages, label",
         lambda row: _has(row, "label") and (_has(row, "prompt", "completion") or is_conversation(row.get("messages"))),
         readers.labelled,
+        (*_SHOWN, "labelled"),
     ),
     Format(
         "prompt_completion",
         "prompt, completion (text or turns)",
         lambda row: _has(row, "prompt", "completion"),
         readers.prompt_completion,
+        _SHOWN,
     ),
     Format(
         "sharegpt",
         "conversations: [{from, value}] [system]",
         lambda row: is_conversation(row.get("conversations")),
         readers.sharegpt,
+        _SHOWN,
     ),
     Format(
         "messages",
         "messages: [{role, content}] with an assistant turn",
         lambda row: is_conversation(row.get("messages")) and _has_assistant(row["messages"]),
         readers.messages,
+        _SHOWN,
     ),
     Format(
         "alpaca",
         "instruction, output | response [input | context, system, history]",
         lambda row: _has(row, "instruction") and _either(row, "output", "response"),
         readers.alpaca,
+        _SHOWN,
     ),
     Format(
         "prompt_messages",
         "messages: [{role, content}] without an assistant turn",
         lambda row: is_conversation(row.get("messages")),
         readers.prompt_messages,
+        ("prompts",),
     ),
-    Format("prompt", "prompt (text or turns)", lambda row: _text_or_turns(row.get("prompt")), readers.prompt),
-    Format("text", "text", lambda row: isinstance(row.get("text"), str), readers.text),
+    Format(
+        "prompt", "prompt (text or turns)", lambda row: _text_or_turns(row.get("prompt")), readers.prompt, ("prompts",)
+    ),
+    Format("text", "text", lambda row: isinstance(row.get("text"), str), readers.text, ("texts", "demonstrations")),
 )
 
 

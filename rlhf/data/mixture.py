@@ -40,6 +40,7 @@ class MixtureDataset:
         self._shares = tuple(share / sum(shares) for share in shares)
         common = [kind for kind in KINDS if all(kind in source.sizes for source in sources)]
         self.sizes: Mapping[str, int] = {kind: sum(source.sizes[kind] for source in sources) for kind in common}
+        self.bad_rows: int = sum(getattr(source, "bad_rows", 0) for source in sources)
 
     def texts(self, seed: int, start: int = 0) -> Iterator[str]:
         return self._interleaved("texts", lambda source, skip: source.texts(seed, skip), start)

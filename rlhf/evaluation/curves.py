@@ -48,6 +48,12 @@ MORE: Mapping[str, Shown] = {
     "reward/lr": Shown("Learning rate", "rate"),
     "value/grad_norm": Shown("Gradient norm, value model", "L2 norm"),
     "value/lr": Shown("Learning rate, value model", "rate"),
+    "policy/updates": Shown("Updates in each step", "updates"),
+    "policy/skipped": Shown("Updates not taken", "share"),
+    "reward/skipped": Shown("Updates not taken", "share"),
+    "value/skipped": Shown("Updates not taken, value model", "share"),
+    "cost_value/skipped": Shown("Updates not taken, value model of costs", "share"),
+    "reward/failed": Shown("Rewards that failed", "rollouts"),
 }
 GOLD_PREFIX = "gold/"  # `gold/helpful`: scores of the stage's monitors, drawn together
 _FIELDS = {"step", "time", "stage", "nonfinite"}

@@ -68,9 +68,21 @@ def curves(lines: Sequence[Line], *, unit: str, description: str) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.margins(x=0.01, y=0.12)
+        _show_level(axes, {value for line in lines for value in line.values if value is not None})
         if len(lines) > 1:
             figure.legend(loc="outside upper left", ncols=min(3, len(lines)), handlelength=1.2, columnspacing=1.2)
         return _svg(figure, description)
+
+
+def _show_level(axes: Axes, values: set[float]) -> None:
+    """Where all figures are one, the axis holds zero too: matplotlib's own would zoom into its last digits."""
+    if len(values) != 1:
+        return
+    (value,) = values
+    far = 2 * value or 1.0
+    axes.set_ylim(min(0.0, far), max(0.0, far))
+    for drawn in axes.lines:
+        drawn.set_clip_on(False)  # a line at zero lies on the edge
 
 
 def interval_plot(rows: Mapping[str, Sequence[tuple[str, Estimate]]], *, description: str) -> Markup:

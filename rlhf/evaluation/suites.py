@@ -6,6 +6,7 @@ A suite names its parts; they are found through the registry, so this package kn
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -53,12 +54,26 @@ def suite_named(name: str) -> Suite:
 
 
 def suite_prompts(suite: Suite, dataset: HoldsOut, limit: int | None = None) -> list[Prompt]:
-    """Every held-out prompt once, in an order that is the same for every model; at most `limit` of them."""
+    """Every held-out prompt once, in an order that is the same for every model; at most `limit` of them, as many of one
+    axis as of another while there are.
+    """
     held_out = dataset.held_out()
     size = held_out.sizes.get("prompts", 0) if held_out is not None else 0
     if held_out is None or not size:
         raise DataError(f"suite {suite.name!r}: data set {suite.dataset.type!r} holds out no prompts.")
-    return list(islice(held_out.prompts(seed=0), size if limit is None else min(limit, size)))
+    prompts = list(islice(held_out.prompts(seed=0), size))
+    return prompts if limit is None or limit >= size else _even(prompts, limit)
+
+
+def _even(prompts: Sequence[Prompt], count: int) -> list[Prompt]:
+    """`count` of the prompts in their order: the first of each axis, then the second of each, and so on."""
+    met: Counter[object] = Counter()
+    turns = []
+    for place, prompt in enumerate(prompts):
+        axis = prompt.metadata.get("axis")
+        turns.append((met[axis], place))
+        met[axis] += 1
+    return [prompts[place] for place in sorted(place for _, place in sorted(turns)[:count])]
 
 
 def suite_graders(suite: Suite, registry: Registry, *context: object) -> dict[Axis, Grader]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from rlhf.evaluation.run_folder import RunRecord, StageRecord
 
+MANY_CUT = 0.1
+"""The share of completions cut at `max_tokens` from which it is worth a warning; docs/metrics.md says so too."""
+
 
 def warnings_of(run: RunRecord) -> list[str]:
     """One sentence each, in the order of the pipeline."""
@@ -25,6 +28,7 @@ def _of_stage(stage: StageRecord) -> list[str]:
             f"Stage {stage.name!r}: {failed:,.0f} rollouts whose reward failed; they were left out of training."
         )
     for metric, words in (
+        ("data/bad_rows", "rows skipped because something was wrong with them (`on_bad_row: skip`)"),
         ("data/dropped", "rows dropped (too long, or nothing to train on)"),
         ("data/cut", "rows cut to the longest length"),
     ):
@@ -36,10 +40,8 @@ def _of_stage(stage: StageRecord) -> list[str]:
         steps = f"{sum('nonfinite' in row for row in stage.metrics)} of {len(stage.metrics)} steps"
         found.append(f"Stage {stage.name!r}: {', '.join(sorted(broken))} was not a number in {steps}.")
     cut = _numbers(stage, "rollout/truncated")
-    if any(cut):
-        share = sum(cut) / len(cut)
-        shown = f"{share:.0%}" if share >= 0.01 else "under 1%"
-        found.append(f"Stage {stage.name!r}: {shown} of the completions were cut at max_tokens.")
+    if cut and sum(cut) / len(cut) >= MANY_CUT:
+        found.append(f"Stage {stage.name!r}: {sum(cut) / len(cut):.0%} of the completions were cut at max_tokens.")
     return found
 
 

@@ -255,6 +255,7 @@ class LiveRun(RunRows):
         figures["time/step"] = time.monotonic() - self._step_started
         figures["tokens/seen"] = float(self._tokens_seen)
         left_out = self._stream.position if self._stream is not None else self._left_out()
+        figures["data/bad_rows"] = float(getattr(self.dataset, "bad_rows", 0))  # a plugin's data set may not count them
         return figures | {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}
 
     @contextmanager

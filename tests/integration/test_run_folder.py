@@ -207,6 +207,13 @@ def test_what_is_wrong_is_said_before_a_folder_is_made(tmp_path: Path) -> None:
         assert not (tmp_path / "run").exists()
 
 
+def test_skipped_rows_are_reported_at_every_step(tmp_path: Path) -> None:
+    rows = [{"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": " "}, {"prompt": "", "completion": "a"}]
+    stage = changed(single(SFT), {"data": {"type": "rows", "rows": rows, "on_bad_row": "skip"}})
+    run = rlhf.train(stage, out=tmp_path / "run")
+    assert [row["data/bad_rows"] for row in run.metrics] == [2.0] * 4
+
+
 def test_a_recipe_file_and_a_dictionary_are_the_same_run(run: RunResult, tmp_path: Path) -> None:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(recipe(), sort_keys=False))

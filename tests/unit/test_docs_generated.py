@@ -1,8 +1,9 @@
-"""docs/hooks.md and docs/recipes.md are what the code says today."""
+"""docs/hooks.md, docs/recipes.md and docs/data.md are what the code says today."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from rlhf.cli.hooks import Hook, hook_reference
+from rlhf.data.formats import detect
 from rlhf.plugins import load_plugins
 from rlhf.recipe import Recipe, StageConfig
 
@@ -25,7 +27,7 @@ def generator(repo_root: Path) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["hooks.md", "recipes.md"])
+@pytest.mark.parametrize("page", ["hooks.md", "recipes.md", "data.md"])
 def test_page_is_up_to_date(generator: ModuleType, repo_root: Path, page: str) -> None:
     pages = {path.name: text for path, text in generator.pages().items()}
     written = (repo_root / "docs" / page).read_text(encoding="utf-8")
@@ -56,6 +58,13 @@ def test_every_key_of_a_recipe_is_documented(repo_root: Path) -> None:
 def test_every_built_in_part_is_documented(repo_root: Path) -> None:
     text = (repo_root / "docs" / "recipes.md").read_text(encoding="utf-8")
     assert [e.name for e in load_plugins().registry.entries() if f"\n#### `{e.name}`\n" not in text] == []
+
+
+def test_rows_shown_are_of_the_formats_there_are(repo_root: Path) -> None:
+    text = (repo_root / "docs" / "data.md").read_text(encoding="utf-8")
+    shown = [json.loads(line) for line in text.partition("```json\n")[2].partition("```")[0].splitlines()]
+    found = [detect(row, "docs/data.md").name for row in shown]
+    assert found == ["messages", "prompt_completion", "preference", "ranking", "labelled", "prompt", "text"]
 
 
 def every_key() -> Iterator[tuple[type[BaseModel], str]]:

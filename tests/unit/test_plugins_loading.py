@@ -333,3 +333,11 @@ def test_tutorial_plugin_prefers_short_answers(repo_root: Path, spec: str) -> No
     assert info_of(plugins, "brevity").parts == ("reward brevity",)
     short, middling, long = plugins.registry.get("reward", "brevity").factory(["no", "a b c", "word " * 40])
     assert 1 > short > middling > 0 > long
+
+
+def test_a_reward_file_that_is_not_there_cannot_be_left_out() -> None:
+    with pytest.raises(PluginError) as caught:
+        load_plugins(PluginSettings(paths=("nope.py:f",))).require_healthy()
+    assert str(caught.value).endswith("Mend it")
+    with pytest.raises(PluginError, match=r"leave it out with plugins\.disable: \[nope\]"):
+        load_plugins(PluginSettings(paths=("nope.py",))).require_healthy()

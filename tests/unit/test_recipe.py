@@ -135,7 +135,8 @@ def test_part_options_are_checked_by_the_part() -> None:
         ("algorithm: sft\n  model: new\n", ("line 2", "not valid YAML")),
         ("algorithm: [sft\nmodel: new\n", ("not valid YAML",)),
         ("- a\n- b\n", ("table of keys", "list")),
-        ("", ("table of keys",)),
+        ("", ("is empty", "rlhf recipes copy")),
+        ("# nothing yet\n", ("is empty",)),
         ("algorithm: !!python/object/apply:os.system ['true']\n", ("not valid YAML",)),
     ],
 )
@@ -182,6 +183,12 @@ def test_variable_that_is_needed_is_asked_for() -> None:
     assert refusal(with_variable(None)) == "this recipe needs data_dir: add data_dir=VALUE to the command"
 
 
+def test_all_variables_that_are_needed_are_named_at_once() -> None:
+    said = refusal("sft")
+    assert said == "this recipe needs model and data: add model=VALUE data=VALUE to the command"
+    assert stage_of(with_variable("x") | {"variables": {"data_dir": "x", "not_used": None}}).data.options
+
+
 def test_variable_that_is_not_there() -> None:
     recipe = with_variable("x") | {"description": "${data_dri}"}
     assert refusal(recipe) == "${data_dri}: not among the recipe's variables. Did you mean 'data_dir'?"
@@ -204,6 +211,15 @@ def test_variable_that_is_not_there() -> None:
 )
 def test_overrides_reach_short_forms(overrides: dict[str, Any], read: Callable[[Recipe], bool]) -> None:
     assert read(load_recipe(SFT, overrides))
+
+
+def test_override_of_a_stage_that_is_not_there_names_those_there_are() -> None:
+    pipeline = {"stages": {"sft": SFT, "grpo": SFT}}
+    said = refusal(pipeline, {"gpro.algorithm.kl_coef": 1})
+    assert said == (
+        "override gpro.algorithm.kl_coef: this recipe has no stage 'gpro'. Did you mean 'grpo'? Stages: sft, grpo."
+    )
+    assert load_recipe(pipeline, {"runtime.threads": 1, "defaults.optimizer.lr": 0.5}).stages["sft"].optimizer.lr == 0.5
 
 
 def test_override_of_a_pipeline_names_the_stage() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,7 @@ from rlhf.cli.options import read_overrides
 from rlhf.errors import ConfigError
 from rlhf.evaluation.result import AxisScore, EvaluationResult, GradedRollout
 from rlhf.evaluation.statistics import mean_interval
+from rlhf.evaluation.suites import AXES
 from rlhf.runtime import evaluating, pipeline
 from rlhf.types import Completion, Grade, Prompt, Rollout
 
@@ -201,7 +204,32 @@ def test_eval_prints_a_table(evaluated: dict[str, Any], capsys: pytest.CaptureFi
     captured = capsys.readouterr()
     assert "0.875" in captured.out
     assert "+0.333" in captured.out
+    assert "change: model minus baseline, prompt by prompt" in captured.out
+    assert "mean of the three" not in captured.out  # of one axis there is none
     assert "baseline: 1 grades failed" in captured.err
+
+
+def test_eval_prints_the_mean_of_three_axes_and_the_price_of_choosing(
+    evaluated: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"reward": 1.25, "tokens_per_answer": 40.0, "kl_bound": 1.329}
+
+    def evaluate_models(models: dict[str, Path], suite: str, **options: Any) -> dict[str, EvaluationResult]:
+        results = {"baseline": three_axes([0.0, 0.5]), "model": three_axes([0.5, 1.0])}
+        return results | {"model": replace(results["model"], answering=chosen)}
+
+    monkeypatch.setattr(evaluating, "evaluate_models", evaluate_models)
+    assert run_command(["eval", "m", "--baseline", "b"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^mean of the three +0\.250 \[.*\] +0\.750 \[.*\] +\+0\.500 \[", shown, re.MULTILINE)
+    assert "model: the answers chosen have a mean reward of 1.25; 40 tokens were sampled for each; choosing is" in shown
+    assert "at most 1.33 nats of KL away" in shown
+
+
+def three_axes(scores: list[float | None]) -> EvaluationResult:
+    whole = graded(scores)
+    items = tuple(replace(i, grade=replace(i.grade, axis=axis)) for axis in AXES for i in whole.graded)
+    return replace(whole, axes=dict.fromkeys(AXES, whole.axes["honest"]), graded=items)
 
 
 def test_eval_of_one_model_has_no_change(evaluated: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -242,8 +270,16 @@ def test_algorithms_say_what_they_need(tmp_path: Path, capsys: pytest.CaptureFix
         "@hookimpl\ndef register_algorithms(register):\n    register('late', lambda config: None, config=Config)\n"
     )
     assert run_command(["algorithms", "--plugin", str(tmp_path / "late.py")]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    paper = "Ouyang et al. 2022, arXiv:2203.02155".split()
-    assert lines["sft"].split()[1:] == ["sft", "demonstrations", "policy", "algorithms", *paper]
-    assert "policy, reference, value, rollout" in lines["ppo"]
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines() if not line.endswith(("plugin", "late"))) <= 122
+    methods, papers, answering = shown.split("\n\n")
+    lines = {line.split()[0]: line for line in methods.splitlines()}
+    assert lines["sft"].split()[1:] == ["sft", "demonstrations", "policy"]
+    assert "policy, reference, value, rollout, reward*" in lines["ppo"]
     assert "late.steps: required" in lines["late"]
+    assert lines["late"].endswith("  late")
+    assert lines["process_reward_model"].split()[1:] == ["process_reward", "stepwise", "reward"]
+    assert "in_context" not in methods
+    assert [line.split()[0] for line in answering.splitlines()[1:]] == ["best_of_n", "in_context"]
+    assert "Ouyang et al. 2022, arXiv:2203.02155" in papers
+    assert "BERT: Devlin et al. 2018" in papers

@@ -71,16 +71,8 @@ def test_the_table_above_has_every_format() -> None:
 def test_detected_and_read(name: str) -> None:
     assert detect(ROWS[name], "here").name == name
     kinds = {field for field, value in vars(read(ROWS[name])).items() if value is not None}
-    expected = {
-        "text": {"text", "demonstration"},
-        "prompt": {"prompt"},
-        "prompt_messages": {"prompt"},
-        "labelled": {"prompt", "demonstration", "labelled"},
-        "stepwise": {"prompt", "stepwise"},
-    }.get(name, {"prompt", "demonstration", "ranking"})
-    if name in ("prompt_completion", "messages", "sharegpt", "alpaca"):
-        expected = {"prompt", "demonstration"}
-    assert kinds == expected
+    names = {"text": "texts", "prompt": "prompts", "demonstration": "demonstrations", "ranking": "rankings"}
+    assert {names.get(kind, kind) for kind in kinds} == set(find_format(name).serves)
 
 
 @pytest.mark.parametrize("name", [name for name in ROWS if "preference" in name])

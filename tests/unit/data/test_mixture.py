@@ -85,3 +85,10 @@ def test_registered_under_their_names() -> None:
     }
     factory, config = seen["rows"]
     assert isinstance(factory(config(rows=({"text": "x"},))), RowsDataset)
+
+
+def test_skipped_rows_of_all_sources_are_counted() -> None:
+    broken = [{"text": "good"}, {"text": " "}, {"text": ""}]
+    sources = [{"type": "rows", "rows": broken, "share": 1, "on_bad_row": "skip"} for _ in range(2)]
+    assert mixed(*sources).bad_rows == 4
+    assert mixed(source("new", 3, 1)).bad_rows == 0

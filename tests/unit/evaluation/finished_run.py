@@ -68,7 +68,7 @@ def ppo_metrics(rng: random.Random, gain: float) -> list[dict[str, Any]]:
             "policy/loss": rng.gauss(0, 0.01), "policy/approx_kl": 0.01 + 0.004 * rng.random(),
             "policy/kl_to_reference": 2.2 * done + rng.gauss(0, 0.05), "policy/entropy": 1.2 - 0.6 * done,
             "value/loss": None if step == 20 else 0.5 * math.exp(-step / 20), "rollout/length": 12 + rng.gauss(0, 0.5),
-            "rollout/truncated": 0.02, "mine/politeness": done,
+            "rollout/truncated": 0.12, "mine/politeness": done,
         })  # fmt: skip
         if step == 20:
             rows[-1]["nonfinite"] = ["value/loss"]

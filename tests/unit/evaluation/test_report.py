@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -14,6 +15,7 @@ from rlhf.errors import DataError
 from rlhf.evaluation.curves import MAIN, MORE, main_curves, more_curves
 from rlhf.evaluation.held_out import held_out_figures
 from rlhf.evaluation.page.render import duration_text, figure_text, signed_text
+from rlhf.evaluation.plots import Line, curves
 from rlhf.evaluation.report import curves_page, write_comparison_report, write_report
 from rlhf.evaluation.run_folder import read_run
 from rlhf.evaluation.samples import along_the_way, fallen, first_of_each_axis
@@ -125,7 +127,7 @@ def test_it_says_what_ran_and_what_went_wrong(finished_page: Page) -> None:
         "Stage 'sft': 3 rows dropped", "Stage 'ppo': 2 rollouts whose reward failed",
         "Stage 'ppo': value/loss was not a number in 1 of 60 steps.",
         "Evaluation 'after': 1 of 240 grades failed; they are not in the means.",
-        "Stage 'ppo': 2% of the completions were cut at max_tokens.",
+        "Stage 'ppo': 12% of the completions were cut at max_tokens.",
         "Where the score fell most", "judge timed out", "(empty)", "cut at max_tokens",
     ):  # fmt: skip
         assert part in text, part
@@ -173,6 +175,29 @@ def test_monitors_are_drawn_together(finished_run: Path) -> None:
     assert not [curve for curve in more_curves("ppo", {"": ppo.metrics}) if curve.metric.startswith("gold/")]
 
 
+def test_a_flat_curve_stands_on_an_axis_with_zero() -> None:
+    def ticks(value: float) -> list[float]:
+        svg = curves([Line("", [1, 2, 3], [value] * 3)], unit="share", description="flat")
+        texts = re.findall(r">([\u2212\d.]+)</text>", svg)
+        return [float(text.replace("\u2212", "-")) for text in texts][3:]  # after those of the steps
+
+    assert (min(ticks(0.0)), max(ticks(0.0))) == (0.0, 1.0)
+    assert (min(ticks(2.0)), max(ticks(2.0))) == (0.0, 4.0)
+    assert (min(ticks(-2.0)), max(ticks(-2.0))) == (-4.0, 0.0)
+
+
+def test_figures_of_every_run_have_titles_and_headings_stand_apart(finished_run: Path) -> None:
+    for name in ("policy/updates", "policy/skipped", "reward/failed"):
+        [drawn] = more_curves("ppo", {"": [{"step": 1, name: 0.0}]})
+        assert drawn.title != name
+    summary = json.loads((finished_run / "summary.json").read_text())
+    summary["stages"][1]["algorithm"] = "reward_model"
+    (finished_run / "summary.json").write_text(json.dumps(summary))
+    text = page_of(write_report(finished_run)).text
+    assert "reward: reward_model" in text
+    assert "3f9a1c5d7e2b48a0" in text
+
+
 def test_counts_since_the_beginning_are_not_added_up(finished_run: Path) -> None:
     metrics = finished_run / "sft" / "metrics.jsonl"
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
@@ -180,8 +205,14 @@ def test_counts_since_the_beginning_are_not_added_up(finished_run: Path) -> None
     assert "Stage 'sft': 5 rows cut to the longest length." in warnings_of(read_run(finished_run))
 
 
+def test_skipped_rows_are_warned_of(finished_run: Path) -> None:
+    (finished_run / "sft" / "metrics.jsonl").write_text(json.dumps({"step": 1, "data/bad_rows": 2.0}) + "\n")
+    said = "Stage 'sft': 2 rows skipped because something was wrong with them (`on_bad_row: skip`)."
+    assert said in warnings_of(read_run(finished_run))
+
+
 def test_a_clean_stage_raises_no_warning(finished_run: Path) -> None:
-    clean = {"step": 1, "reward/failed": 0.0, "data/dropped": 0.0, "data/cut": 0.0, "rollout/truncated": 0.0}
+    clean = {"step": 1, "reward/failed": 0.0, "data/dropped": 0.0, "data/cut": 0.0, "rollout/truncated": 0.09}
     for stage in ("sft", "reward", "ppo"):
         (finished_run / stage / "metrics.jsonl").write_text(json.dumps(clean) + "\n")
     shutil.rmtree(finished_run / "evaluation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -164,7 +165,10 @@ def test_every_held_out_prompt_comes_once() -> None:
     prompts = suite_prompts(THREE_H, dataset)
     assert len({p.id for p in prompts}) == len(prompts) == dataset.held_out().sizes["prompts"]
     assert {p.metadata["axis"] for p in prompts} == {"helpful", "honest", "harmless"}
-    assert suite_prompts(THREE_H, dataset, limit=7) == prompts[:7]
+    few = suite_prompts(THREE_H, dataset, limit=7)
+    assert few == [prompt for prompt in prompts if prompt in few]
+    assert sorted(Counter(prompt.metadata["axis"] for prompt in few).values()) == [2, 2, 3]
+    assert suite_prompts(THREE_H, dataset, limit=len(prompts)) == prompts
 
 
 def test_a_data_set_without_held_out_prompts_is_refused() -> None:
