@@ -20,7 +20,9 @@ RECIPES = {
     ),
     "raft": pipeline(stages={"sft": SFT, "raft": RAFT}),
     "groups": pipeline(
-        stages={"sft": SFT, "reward": REWARD, "grpo": GRPO}, stages__grpo__algorithm__correction="token"
+        stages={"sft": SFT, "reward": REWARD, "grpo": GRPO},
+        stages__grpo__algorithm__correction="token",
+        stages__grpo__algorithm__max_drift=0.5,
     ),
     "preferences": pipeline(stages={"sft": SFT, "dpo": DPO, "kto": KTO, "orpo": ORPO, "online_dpo": ONLINE_DPO}),
     "constrained": pipeline(stages={"sft": SFT, "reward": REWARD, "ppo_lagrangian": PPO_LAGRANGIAN}),
