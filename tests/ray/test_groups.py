@@ -45,6 +45,7 @@ def two(ray_up: None) -> Iterator[list[Any]]:
 
     actor = ray.remote(num_cpus=0)(Act)
     made = [actor.remote() for _ in range(2)]
+    ray.get([one.answer.remote("up") for one in made])  # what follows is about seconds, not about starting
     yield made
     for one in made:
         ray.kill(one)
