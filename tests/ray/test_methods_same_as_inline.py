@@ -30,8 +30,10 @@ def test_weights_and_figures_are_equal(ray_up: None, name: str, tmp_path: Path) 
         for kind in ("inline", "ray")
     }
     assert_same_weights(runs["inline"].model, runs["ray"].model)
-    sft, fresh = whole.folder / "sft" / "model", runs["ray"].folder / "initial"
-    start = weights_of(sft if sft.is_dir() else fresh)
+    recipe = last_stage_from(shrunk(name), whole.folder)
+    begun_from = next(iter(recipe.get("stages", {"": recipe}).values()))["model"]
+    start = weights_of(Path(begun_from) if isinstance(begun_from, str) else runs["ray"].folder / "initial")
+    assert start
     assert any(not start[key].equal(value) for key, value in weights_of(runs["ray"].model).items() if key in start)
     inline, ray = (
         [{key: value for key, value in row.items() if not key.startswith("time")} for row in run.metrics]
