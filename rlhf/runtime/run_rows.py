@@ -108,7 +108,7 @@ class RunRows:
             batch_size,
             self._left_out,
             self._start_position,
-            per_epoch=self.dataset.sizes[kind],
+            per_epoch=self.dataset.sizes.get(kind, 0),
             limit=f"{longest} tokens",
         )
         return self._stream

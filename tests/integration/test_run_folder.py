@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import rlhf
 from rlhf.errors import ConfigError, DataError
 from rlhf.recipe import load_recipe
+from rlhf.runtime.pipeline import _release
 from rlhf.runtime.result import RunResult
 from tests.tiny_runs import MODEL, SFT, assert_same_weights, changed, pipeline, single, weights_of
 
@@ -241,3 +242,12 @@ def test_the_time_of_a_resumed_run_is_that_of_all_its_sessions(tmp_path: Path) -
     shutil.rmtree(out / "ppo")
     again = rlhf.train(pipeline(), out=out, resume=True)
     assert 200 < again.summary["seconds"] < 200 + 10 * max(first.summary["seconds"], 10)
+
+
+@pytest.mark.parametrize("evidence", ["sft/not_finite/1.safetensors", "sft/checkpoints/1/state", "sft/metrics.jsonl"])
+def test_a_failed_run_that_has_something_to_show_stays(tmp_path: Path, evidence: str) -> None:
+    for name in ("recipe.yaml", evidence):
+        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / name).write_text("{}")
+    _release(tmp_path / "run")
+    assert (tmp_path / "run" / evidence).is_file()

@@ -171,6 +171,14 @@ def test_weights_that_do_not_match_are_refused_and_the_old_ones_stay(
     assert engine.generate(PROMPTS, Sampling(max_tokens=4)) == before
 
 
+@pytest.mark.usefixtures("as_saved")
+def test_sleep_and_wake(engine: Any) -> None:
+    before = engine.generate(PROMPTS, Sampling(max_tokens=4))
+    engine.sleep()
+    engine.wake()
+    assert engine.generate(PROMPTS, Sampling(max_tokens=4)) == before
+
+
 def test_what_does_not_fit_is_refused_before_any_prompt_runs(engine: Any) -> None:
     for ids, message in [
         ((), "prompt 'p' has no tokens"),
@@ -188,7 +196,8 @@ def test_what_does_not_fit_is_refused_before_any_prompt_runs(engine: Any) -> Non
     ("options", "message"),
     [
         ({"gpu_memory_utilisation": 0.5}, "no option 'gpu_memory_utilisation'. Did you mean 'gpu_memory_utilization'"),
-        ({"max_num_seqs": 4}, "max_num_seqs follows from the recipe"),
+        ({"max_num_seqs": 4}, "max_num_seqs is set by rlhf"),
+        ({"trust_remote_code": True}, "trust_remote_code is set by rlhf"),
     ],
 )
 def test_unknown_options_are_refused_before_a_model_loads(path: str, options: dict[str, Any], message: str) -> None:

@@ -283,3 +283,12 @@ def test_algorithms_say_what_they_need(tmp_path: Path, capsys: pytest.CaptureFix
     assert [line.split()[0] for line in answering.splitlines()[1:]] == ["best_of_n", "in_context"]
     assert "Ouyang et al. 2022, arXiv:2203.02155" in papers
     assert "BERT: Devlin et al. 2018" in papers
+
+
+@pytest.mark.parametrize("name", ["mine", "2024"])
+def test_a_copied_recipe_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
+    from rlhf.cli.exit_codes import run_command
+    from rlhf.recipe import load_recipe
+
+    assert run_command(["recipes", "copy", "quickstart", str(tmp_path / f"{name}.yaml")]) == 0
+    assert load_recipe(tmp_path / f"{name}.yaml").name == name
