@@ -42,7 +42,7 @@ class DeepSpeedEngine(MicroBatchedEngine):
         self.device = local_device(self.processes.local_rank)
         trains_all = spec.optimizer is not None and spec.model.lora is None
         precision = Precision.of(spec.model, self.device, full_weights=trains_all)
-        self.model = build_model(spec, precision, packing=config.packing)
+        self.model, self.packing = build_model(spec, precision, packing=config.packing)
         self.steps = 0
         self.zero_stage = config.zero_stage
         self._engine: Any = None
@@ -78,6 +78,13 @@ class DeepSpeedEngine(MicroBatchedEngine):
 
     def _share(self, batch: Batch, rows: list[Tensor]) -> Batch:
         return shard(batch, rows[self.processes.rank], max(map(len, rows)))  # type: ignore[type-var]
+
+    def _pieces(self, batch: Batch) -> list[tuple[Tensor, Batch]]:
+        """As many in every process, for all meet in every one: those with less to do run blank rows at the end."""
+        pieces = super()._pieces(batch)
+        nothing = torch.arange(0)
+        blank = shard(batch, nothing, 1).trim()  # type: ignore[type-var]
+        return pieces + [(nothing, blank)] * (self.processes.largest(len(pieces)) - len(pieces))
 
     def _backward(self, loss: Tensor, last: bool) -> None:
         self._engine.set_gradient_accumulation_boundary(is_boundary=last)

@@ -18,23 +18,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf.engines.layout import Packing, layout
 from rlhf.types import TokenBatch
 
 
 @contextmanager
 def noised_embeddings(
-    embeddings: nn.Module, batch: TokenBatch, *, alpha: float, packing: bool, seed: int, step: int
+    embeddings: nn.Module, batch: TokenBatch, *, alpha: float, packing: Packing, seed: int, step: int
 ) -> Iterator[None]:
-    """While entered, `embeddings` adds noise to the rows of `batch`, padded or packed; 0: nothing is added."""
+    """While entered, `embeddings` adds noise to the rows of `batch`, padded or packed; 0: nothing is added.
+
+    Noise is a row's own, so rows that are packed must not share their prompts.
+    """
     if not alpha:
         yield
         return
+    origins = layout(batch, packing, share=False).origins
 
     def add_noise(_: nn.Module, __: Any, embedded: Tensor) -> Tensor:
         noise = row_noise(batch, embedded, alpha, seed, step)
-        if packing and bool(batch.attention_mask.any()):
-            return embedded + noise[batch.attention_mask][None]
-        return embedded if packing else embedded + noise
+        return embedded + noise.flatten(0, 1)[origins].view_as(embedded)
 
     handle = embeddings.register_forward_hook(add_noise)
     try:

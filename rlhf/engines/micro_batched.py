@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rlhf.config import RoleSpec
 from rlhf.engines.embedding_noise import noised_embeddings
+from rlhf.engines.layout import Packing
 from rlhf.engines.lora import adapters_off, train_dropout
 from rlhf.engines.microbatches import micro_batches, restore, to_device, write_batch
 from rlhf.engines.models import Output, RoleModel, read
@@ -37,6 +38,7 @@ class MicroBatchedEngine(ABC):
     config: EngineConfig
     spec: RoleSpec
     model: RoleModel
+    packing: Packing
     device: torch.device
     steps: int
     """Optimizer steps taken since the run began."""
@@ -76,9 +78,14 @@ class MicroBatchedEngine(ABC):
         measured = None if self.spec.teacher is None else FORWARD_KL
         pieces = [
             (rows, _moved(self._read(self._here(piece), entropy_grad=False, divergence=measured), home))
-            for rows, piece in micro_batches(batch, self.config.micro_batch_size)
+            for rows, piece in self._pieces(batch)
         ]
         return restore(pieces, batch)
+
+    def _pieces(self, batch: Batch) -> list[tuple[Tensor, Batch]]:
+        """This process's rows cut into micro-batches, with their places in it."""
+        budget = self.config.micro_batch_tokens or _TOKENS_AT_ONCE[self.device.type]
+        return micro_batches(batch, budget, self.packing)
 
     def _here(self, piece: Batch) -> Batch:
         return to_device(piece, self.device)  # type: ignore[type-var]
@@ -126,7 +133,7 @@ class MicroBatchedEngine(ABC):
         """Gradients of this process's rows, divided by the global count; sums over all processes."""
         self._check(batch)
         self._training_mode()
-        pieces = [piece for _, piece in micro_batches(batch, self.config.micro_batch_size)]
+        pieces = [piece for _, piece in self._pieces(batch)]
         sums: dict[str, Tensor] = {}
         for index, piece in enumerate(map(self._here, pieces)):
             with self._noise(piece, loss_fn):
@@ -134,6 +141,7 @@ class MicroBatchedEngine(ABC):
                     piece,
                     entropy_grad=getattr(loss_fn, "entropy_grad", True),
                     divergence=getattr(loss_fn, "divergence", None),
+                    share=not getattr(loss_fn, "embedding_noise", 0.0),
                 )
             loss = loss_fn(output, piece)
             self._backward(loss.total / count, last=index + 1 == len(pieces))
@@ -168,12 +176,13 @@ class MicroBatchedEngine(ABC):
     @abstractmethod
     def _drop_gradients(self) -> None: ...
 
-    def _read(self, piece: Batch, *, entropy_grad: bool, divergence: Divergence | None) -> Output:
+    def _read(self, piece: Batch, *, entropy_grad: bool, divergence: Divergence | None, share: bool = True) -> Output:
         return read(
             self._callable,
             self.spec.role,
             piece.inputs,
-            packing=self.config.packing,
+            packing=self.packing,
+            share=share,
             entropy_grad=entropy_grad,
             divergence=divergence,
         )
@@ -184,7 +193,7 @@ class MicroBatchedEngine(ABC):
             self.model.network.get_input_embeddings(),
             piece.inputs,
             alpha=getattr(loss_fn, "embedding_noise", 0.0),
-            packing=self.config.packing,
+            packing=self.packing,
             seed=self.spec.seed,
             step=self.steps,
         )
@@ -211,6 +220,9 @@ class MicroBatchedEngine(ABC):
                 "is the tokenizer that of another model?"
             )
 
+
+_TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 8192}
+"""Where the recipe does not say: on a CPU as many as leave the activations in its cache."""
 
 _LOSS = "\0loss"
 """Key of the loss itself among the sums; no metric can have it."""

@@ -16,11 +16,12 @@ from transformers import PreTrainedModel
 from rlhf.config import RoleSpec
 from rlhf.engines.denoising_models import MaskedModel, SpanModel, build_denoiser, read_masked, read_spans
 from rlhf.engines.heads import DivergenceHead, LogprobHead, scalar_head
-from rlhf.engines.layout import Layout, layout
+from rlhf.engines.layout import Layout, Packing, layout
 from rlhf.engines.lora import add_adapters
+from rlhf.engines.packing import Wanted, chosen_packing
 from rlhf.engines.precision import Precision
 from rlhf.engines.pretrained import context_limit, load_causal_lm, load_scorer
-from rlhf.engines.probes import check_head, check_packing, check_reads_left_to_right
+from rlhf.engines.probes import check_head, check_reads_left_to_right
 from rlhf.errors import ConfigError
 from rlhf.functional.distillation import Divergence
 from rlhf.types import (
@@ -49,12 +50,10 @@ class PolicyModel(nn.Module):
         self.precision = precision
         self.head = LogprobHead(network.get_output_embeddings(), network.config.get_text_config(), temperature)
 
-    def forward(
-        self, tokens: Tensor, position_ids: Tensor | None, sources_N: Tensor, targets_N: Tensor, entropy_grad: bool
-    ) -> tuple[Tensor, ...]:
+    def forward(self, rows: Layout, sources_N: Tensor, targets_N: Tensor, entropy_grad: bool) -> tuple[Tensor, ...]:
         """`sources_N` index the flattened tokens whose hidden states predict `targets_N`."""
         with self.precision.autocast():
-            hidden = _hidden(self.network, tokens, position_ids)
+            hidden = _hidden(self.network, rows)
             return self.head(hidden.flatten(0, 1)[sources_N], targets_N, entropy_grad)  # type: ignore[no-any-return]
 
 
@@ -72,8 +71,7 @@ class DistilledModel(PolicyModel):
 
     def forward(
         self,
-        tokens: Tensor,
-        position_ids: Tensor | None,
+        rows: Layout,
         sources_N: Tensor,
         targets_N: Tensor,
         entropy_grad: bool,
@@ -81,11 +79,11 @@ class DistilledModel(PolicyModel):
     ) -> tuple[Tensor, ...]:
         """As any policy; with `kind` also the divergence from the teacher, and then nothing else has a gradient."""
         if kind is None:
-            return super().forward(tokens, position_ids, sources_N, targets_N, entropy_grad)
+            return super().forward(rows, sources_N, targets_N, entropy_grad)
         with self.precision.autocast():
-            hidden_NH = _hidden(self.network, tokens, position_ids).flatten(0, 1)[sources_N]
+            hidden_NH = _hidden(self.network, rows).flatten(0, 1)[sources_N]
             with torch.no_grad():
-                taught_NK = _hidden(self.teacher.network, tokens, position_ids).flatten(0, 1)[sources_N]
+                taught_NK = _hidden(self.teacher.network, rows).flatten(0, 1)[sources_N]
                 logprobs_N, entropy_N = self.head(hidden_NH, targets_N, False)
             return logprobs_N, entropy_N, self.divergence_head(hidden_NH, taught_NK, kind)
 
@@ -99,9 +97,9 @@ class ScalarModel(nn.Module):
         self.precision = precision
         self.head = scalar_head(network)
 
-    def forward(self, tokens: Tensor, position_ids: Tensor | None, sources_N: Tensor) -> Tensor:
+    def forward(self, rows: Layout, sources_N: Tensor) -> Tensor:
         with self.precision.autocast():
-            hidden = _hidden(self.network, tokens, position_ids)
+            hidden = _hidden(self.network, rows)
             scores_NH: Tensor = self.head(hidden.flatten(0, 1)[sources_N]).float()
             return scores_NH.squeeze(-1) if scores_NH.shape[-1] == 1 else scores_NH
 
@@ -109,17 +107,17 @@ class ScalarModel(nn.Module):
 RoleModel = PolicyModel | ScalarModel | MaskedModel | SpanModel
 
 
-def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleModel:
-    """The module of a role: weights loaded, dropout off, adapters in place. Raises `ConfigError`."""
+def build_model(spec: RoleSpec, precision: Precision, *, packing: Wanted) -> tuple[RoleModel, Packing]:
+    """The module of a role, weights loaded, dropout off, adapters in place, and how it is run. Raises `ConfigError`."""
     if spec.kind != "decoder":
-        return build_denoiser(spec, precision, packing=packing)
+        return build_denoiser(spec, precision, packing=packing is True), "none"
     if spec.role in ("policy", "reference"):
         network = load_causal_lm(spec.model, precision.storage)
         check_reads_left_to_right(network)
         policy = PolicyModel(network, precision, spec.temperature)
         check_head(policy, network)
         if spec.teacher is not None:
-            policy = DistilledModel(network, precision, spec.temperature, _teacher(spec, network, precision, packing))
+            policy = DistilledModel(network, precision, spec.temperature, _teacher(spec, network, precision))
         model: RoleModel = policy
     else:
         network = load_scorer(
@@ -131,14 +129,20 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: bool) -> RoleM
             trained=spec.optimizer is not None,
         )
         model = ScalarModel(network, precision)
-    if packing:
-        check_packing(network)
+    networks = [network, *([model.teacher.network] if isinstance(model, DistilledModel) else [])]
+    how = _packing(networks, packing)
     if spec.model.lora is not None:
         add_adapters(network, model.head, spec.model.lora, spec.seed)
-    return model.requires_grad_(False) if spec.optimizer is None else model
+    return model.requires_grad_(False) if spec.optimizer is None else model, how
 
 
-def _teacher(spec: RoleSpec, student: PreTrainedModel, precision: Precision, packing: bool) -> PolicyModel:
+def _packing(networks: list[PreTrainedModel], wanted: Wanted) -> Packing:
+    """What all of them can do; a policy and its teacher read the same rows."""
+    kinds = {chosen_packing(network, wanted) for network in networks}
+    return kinds.pop() if len(kinds) == 1 else "none"
+
+
+def _teacher(spec: RoleSpec, student: PreTrainedModel, precision: Precision) -> PolicyModel:
     """The frozen teacher of a policy, in the format it computes in. Raises `ConfigError` where rows may not fit it."""
     assert spec.teacher is not None
     network = load_causal_lm(spec.teacher, precision.compute)
@@ -148,8 +152,6 @@ def _teacher(spec: RoleSpec, student: PreTrainedModel, precision: Precision, pac
         raise ConfigError(f"teacher: its context is {its} tokens, the student's {own}; set model.max_length to {its}")
     model = PolicyModel(network, precision, temperature=1.0)
     check_head(model, network)
-    if packing:
-        check_packing(network)
     return model
 
 
@@ -158,16 +160,20 @@ def read(
     role: str,
     batch: TokenBatch,
     *,
-    packing: bool,
+    packing: Packing,
+    share: bool = True,
     entropy_grad: bool = False,
     divergence: Divergence | None = None,
 ) -> Output:
-    """What a role says of a batch; `model` is its module, wrapped or not."""
+    """What a role says of a batch; `model` is its module, wrapped or not.
+
+    `share`: packed rows that begin with the same prompt run it once.
+    """
     if isinstance(batch, MaskedBatch):
         return read_masked(model, batch)
     if isinstance(batch, SpanBatch):
         return read_spans(model, batch)
-    places = layout(batch, packing)
+    places = layout(batch, packing, share=share)
     if role in ("policy", "reference"):
         return _read_policy(model, batch, places, entropy_grad, divergence)
     if isinstance(batch, StepBatch):
@@ -184,7 +190,7 @@ def _read_policy(
     asked = batch.response_mask & batch.attention_mask
     asked = torch.cat([torch.zeros_like(asked[:, :1]), asked[:, 1:]], dim=1)
     sources_N = rows.places[:, :-1][asked[:, 1:]]
-    inputs = (rows.tokens, rows.position_ids, sources_N, batch.tokens[asked], entropy_grad)
+    inputs = (rows, sources_N, batch.tokens[asked], entropy_grad)
     if divergence is None:
         logprobs, entropy = (_scatter(values_N, asked) for values_N in model(*inputs))
         return PolicyOutput(logprobs=logprobs, entropy=entropy)
@@ -195,7 +201,7 @@ def _read_policy(
 def _read_values(model: Network, batch: TokenBatch, rows: Layout) -> ValueOutput:
     """The value of a state is read at the token before the one chosen in it."""
     mask = batch.attention_mask
-    scores = _scatter(model(rows.tokens, rows.position_ids, rows.places[mask]), mask)
+    scores = _scatter(model(rows, rows.places[mask]), mask)
     before = torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1]], dim=1)
     last_B1 = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)
     return ValueOutput(values=torch.where(mask, before, 0.0), final_values_B=scores.gather(1, last_B1).squeeze(1))
@@ -206,7 +212,7 @@ def _read_rewards(model: Network, batch: TokenBatch, rows: Layout) -> RewardOutp
     last_B = batch.attention_mask.sum(dim=1) - 1
     present_B = last_B >= 0
     sources_N = rows.places.gather(1, last_B.clamp(min=0)[:, None]).squeeze(1)[present_B]
-    scores = model(rows.tokens, rows.position_ids, sources_N)
+    scores = model(rows, sources_N)
     if scores.dim() == 1:
         return RewardOutput(scores_B=_scatter(scores, present_B))
     heads_BH = _scatter(scores, present_B[:, None].expand(-1, scores.shape[1]))
@@ -216,7 +222,7 @@ def _read_rewards(model: Network, batch: TokenBatch, rows: Layout) -> RewardOutp
 def _read_steps(model: Network, batch: StepBatch, rows: Layout) -> StepOutput:
     """Scores at the ends of steps."""
     ends = batch.response_mask & batch.attention_mask
-    scores = model(rows.tokens, rows.position_ids, rows.places[ends])
+    scores = model(rows, rows.places[ends])
     if scores.dim() > 1:
         raise ConfigError(f"a reward model with {scores.shape[1]} heads judges whole completions, not their steps")
     return StepOutput(scores=_scatter(scores, ends))
@@ -227,7 +233,6 @@ def _scatter(values_N: Tensor, mask: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=values_N.dtype, device=mask.device).masked_scatter(mask, values_N)
 
 
-def _hidden(network: PreTrainedModel, tokens: Tensor, position_ids: Tensor | None) -> Tensor:
+def _hidden(network: PreTrainedModel, rows: Layout) -> Tensor:
     """Last hidden states `[R, N, H]`, after the final norm."""
-    arguments = {} if position_ids is None else {"position_ids": position_ids}
-    return network.base_model(input_ids=tokens, use_cache=False, **arguments)[0]  # type: ignore[no-any-return]
+    return network.base_model(input_ids=rows.tokens, use_cache=False, **rows.arguments())[0]  # type: ignore[no-any-return]

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf.engines.layout import Layout
 from rlhf.errors import ConfigError
+from rlhf.types import TokenBatch
 
 if TYPE_CHECKING:
     from rlhf.engines.models import PolicyModel
@@ -22,7 +24,8 @@ def check_head(model: PolicyModel, network: PreTrainedModel) -> None:
     """
     tokens = _some_tokens(network, 6)
     sources_N = torch.arange(5, device=tokens.device)
-    ours_N, _ = model(tokens, None, sources_N, tokens[0, 1:], False)
+    rows = Layout(tokens, None, places=sources_N[None], origins=sources_N)
+    ours_N, _ = model(rows, sources_N, tokens[0, 1:], False)
     with model.precision.autocast():
         logits = network(input_ids=tokens, use_cache=False).logits.float() / model.head.temperature
     theirs_N = logits.log_softmax(-1)[0, :-1].gather(-1, tokens[0, 1:, None]).squeeze(-1)
@@ -47,18 +50,18 @@ def check_reads_left_to_right(network: PreTrainedModel) -> None:
 
 
 @torch.no_grad()
-def check_packing(network: PreTrainedModel) -> None:
-    """Rows put end to end must not see each other. Raises `ConfigError` for a family in which they do."""
-    tokens = _some_tokens(network, 10)
-    positions = torch.tensor([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3]], device=tokens.device)
-    together = network.base_model(input_ids=tokens, position_ids=positions, use_cache=False)[0][:, 6:]
-    alone = network.base_model(input_ids=tokens[:, 6:], use_cache=False)[0]
+def reads_packed_rows(network: PreTrainedModel, batch: TokenBatch, rows: Layout) -> bool:
+    """Whether the rows of a batch, put end to end as `rows`, are read as each of them is alone."""
+    try:
+        packed = network.base_model(input_ids=rows.tokens, use_cache=False, **rows.arguments())[0][0]
+    except (NotImplementedError, TypeError, ValueError):
+        return False
     tolerance = _tolerance(network.dtype)
-    if not torch.allclose(together, alone, atol=tolerance, rtol=tolerance):
-        raise ConfigError(
-            f"{type(network).__name__} cannot keep packed rows apart with attention "
-            f"{network.config._attn_implementation!r}; set packing: false"
-        )
+    for tokens, length, places in zip(batch.tokens, batch.lengths_B.tolist(), rows.places, strict=True):
+        alone = network.base_model(input_ids=tokens[None, :length], use_cache=False)[0][0]
+        if not torch.allclose(packed[places[:length]], alone, atol=tolerance, rtol=tolerance):
+            return False
+    return True
 
 
 def _some_tokens(network: PreTrainedModel, number: int) -> Tensor:

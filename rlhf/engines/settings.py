@@ -12,13 +12,14 @@ from rlhf.config import PartConfig
 class EngineConfig(PartConfig):
     """How a batch is cut before it meets the model; none of it changes a result."""
 
-    micro_batch_size: int = Field(default=32, ge=1)
-    """Rows run through the model at once; lower it when memory runs out."""
-    packing: bool = False
-    """Put the rows of a micro-batch end to end in one row without padding; rows never see each other.
-
-    It pays with `attention: flash_attention_2`, which skips what rows do not share. Other kinds of attention compute
-    all pairs and mask them, and are faster unpacked: rows of like length are put together either way.
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens run through the model at once, and at least one row; lower it when memory runs out. Where absent, 1,024 on
+    a CPU, whose cache holds as much, and 8,192 on a GPU.
+    """
+    packing: bool | Literal["auto"] = "auto"
+    """Put the rows of a micro-batch end to end without padding, and a prompt of several rows once; rows never see each
+    other. `auto`: on a CPU, and with `attention: flash_attention_2`, wherever the model can. Otherwise rows of like
+    length are padded to the longest.
     """
 
 

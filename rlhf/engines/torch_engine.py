@@ -35,7 +35,8 @@ class TorchEngine(MicroBatchedEngine):
         self.device = local_device()
         trains_all = spec.optimizer is not None and spec.model.lora is None
         precision = Precision.of(spec.model, self.device, full_weights=trains_all)
-        self.model = build_model(spec, precision, packing=config.packing).to(self.device)
+        self.model, self.packing = build_model(spec, precision, packing=config.packing)
+        self.model.to(self.device)
         self.optimizer = None if spec.optimizer is None else adamw(self.model, spec.optimizer)
         self.steps = 0
 

@@ -18,7 +18,7 @@ def chosen_engine(part: Part, num_workers: int, *, trained: bool) -> Part:
         kind = "deepspeed" if deepspeed_works() else "torch"
         part = Part(type=kind, **part.options)
     if part.type == "deepspeed" and not trained and num_workers == 1:
-        shared = {key: value for key, value in part.options.items() if key in ("micro_batch_size", "packing")}
+        shared = {key: value for key, value in part.options.items() if key in ("micro_batch_tokens", "packing")}
         part = Part(type="torch", **shared)
     if part.type == "torch" and num_workers > 1:
         raise ConfigError(

@@ -45,17 +45,17 @@ class Case:
 
 def _case(name: str, world_size: int, **options: Any) -> Case:
     own = {key: options.pop(key) for key in ("role", "lora", "packing") if key in options}
-    return Case(name, world_size, **own, config={"micro_batch_size": 3, **options})
+    return Case(name, world_size, **own, config={"micro_batch_tokens": 30, **options})
 
 
 CASES = [
     _case("one process, stage 0", 1, zero_stage=0),
-    _case("one process, stage 2, rows one by one", 1, zero_stage=2, micro_batch_size=1),
+    _case("one process, stage 2, rows one by one", 1, zero_stage=2, micro_batch_tokens=1),
     _case("two, stage 0", 2, zero_stage=0),
     _case("two, stage 1", 2, zero_stage=1),
     _case("two, stage 2", 2, zero_stage=2),
     _case("two, stage 3", 2, zero_stage=3),
-    _case("two, stage 3, all rows at once", 2, zero_stage=3, micro_batch_size=100),
+    _case("two, stage 3, all rows at once", 2, zero_stage=3, micro_batch_tokens=10000),
     _case("two, stage 2, packed", 2, zero_stage=2, packing=True),
     _case("two, stage 2, optimizer in CPU memory", 2, zero_stage=2, offload_optimizer=True),
     _case("two, stage 3, all in CPU memory", 2, zero_stage=3, offload_optimizer=True, offload_parameters=True),
@@ -182,7 +182,7 @@ def frozen(model: str) -> dict[str, list[float]]:
     for role in ("reference", "reward"):
         for stage in (2, 3):
             spec = RoleSpec(role=role, model=ModelConfig(path=model))
-            engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_size=2), spec)
+            engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_tokens=20), spec)
             first = next(iter(outputs(engine, make_batch(LENGTHS)).values()))
             found[f"{role} {stage}"] = first.flatten().tolist()
     return found
@@ -197,6 +197,6 @@ def in_bfloat16(model: str) -> dict[str, list[float]]:
             model=ModelConfig(path=model, dtype="bfloat16", gradient_checkpointing=True),
             optimizer=OptimizerConfig(lr=1e-2),
         )
-        engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_size=3), spec)
+        engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_tokens=30), spec)
         found[str(stage)] = [engine.train_step(make_batch(LENGTHS), Likelihood())["policy/loss"] for _ in range(4)]
     return found

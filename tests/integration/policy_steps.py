@@ -70,6 +70,6 @@ def work(rank: int, world_size: int, port: int, model: str, out: str) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    found = steps(DeepSpeedEngine(DeepSpeedConfig(zero_stage=2, micro_batch_size=2), spec(model)))
+    found = steps(DeepSpeedEngine(DeepSpeedConfig(zero_stage=2, micro_batch_tokens=20), spec(model)))
     save_file(found, Path(out) / f"rank-{rank}.safetensors")
     torch.distributed.destroy_process_group()

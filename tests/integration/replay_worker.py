@@ -32,7 +32,7 @@ def work(rank: int, world_size: int, port: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     for path in sorted(Path(folder).glob("*.recording")):
         recording: Recording = pickle.loads(path.read_bytes())  # written by the test itself
-        engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=2, micro_batch_size=3), recording.spec)
+        engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=2, micro_batch_tokens=30), recording.spec)
         for batch, loss in recording.steps:
             engine.train_step(batch, loss)
         weights = dict(engine.weights())

@@ -19,15 +19,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return write_model("llama-tied", tmp_path_factory.mktemp("model"))
 
 
-def on_torch(model: str, micro_batch_size: int) -> dict[str, torch.Tensor]:
+def on_torch(model: str, micro_batch_tokens: int) -> dict[str, torch.Tensor]:
     from rlhf.engines.torch_engine import TorchEngine
 
-    return steps(TorchEngine(TorchConfig(micro_batch_size=micro_batch_size), spec(model)))
+    return steps(TorchEngine(TorchConfig(micro_batch_tokens=micro_batch_tokens), spec(model)))
 
 
 @pytest.fixture(scope="module")
 def whole(model: str) -> dict[str, torch.Tensor]:
-    return on_torch(model, 100)
+    return on_torch(model, 10_000)
 
 
 def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
@@ -38,7 +38,7 @@ def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor])
         torch.testing.assert_close(ours[name], tensor, **tolerance, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("size", [1, 30])
 def test_micro_batches_do_not_change_a_step(model: str, whole: dict[str, torch.Tensor], size: int) -> None:
     assert len(LOSSES) == 4
     assert_close(on_torch(model, size), whole)

@@ -25,7 +25,7 @@ def engine(path, role="policy", temperature=1.0, **config):
 @pytest.mark.parametrize("packing", [False, True])
 def test_logprobs_are_those_of_the_models_own_logits(model_path, family, packing):
     batch = make_batch(LENGTHS)
-    output = engine(model_path(family), temperature=0.7, micro_batch_size=4, packing=packing).forward(batch)
+    output = engine(model_path(family), temperature=0.7, micro_batch_tokens=40, packing=packing).forward(batch)
     network = AutoModelForCausalLM.from_pretrained(model_path(family)).eval()
     for row, length in enumerate(LENGTHS):
         tokens = batch.tokens[row : row + 1, :length]
@@ -42,11 +42,11 @@ def test_logprobs_are_those_of_the_models_own_logits(model_path, family, packing
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
 @pytest.mark.parametrize("packing", [False, True])
 def test_scores_and_values_are_those_of_the_classifier(model_path, family, packing, tmp_path):
-    rewards = engine(model_path(family), role="reward", micro_batch_size=4, packing=packing)
+    rewards = engine(model_path(family), role="reward", micro_batch_tokens=40, packing=packing)
     rewards.export(tmp_path)
     batch = make_batch(LENGTHS)
     scores_B = rewards.forward(batch).scores_B
-    values = engine(str(tmp_path), role="value", micro_batch_size=4, packing=packing).forward(batch)
+    values = engine(str(tmp_path), role="value", micro_batch_tokens=40, packing=packing).forward(batch)
     network = AutoModelForSequenceClassification.from_pretrained(tmp_path).eval()
     for row, length in enumerate(LENGTHS):
         for end in range(1, length + 1):
@@ -63,8 +63,8 @@ def test_scores_and_values_are_those_of_the_classifier(model_path, family, packi
 @pytest.mark.parametrize("role", ["policy", "value", "reward"])
 def test_neither_padding_nor_order_nor_micro_batches_matter(model_path, role, packing):
     batch = make_batch(LENGTHS, width=15)
-    expected = vars(engine(model_path("llama"), role=role, micro_batch_size=100).forward(batch))
-    other = engine(model_path("llama"), role=role, micro_batch_size=2, packing=packing)
+    expected = vars(engine(model_path("llama"), role=role, micro_batch_tokens=10000).forward(batch))
+    other = engine(model_path("llama"), role=role, micro_batch_tokens=20, packing=packing)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     for name, value in vars(other.forward(batch[order])).items():
         torch.testing.assert_close(value, expected[name][order], atol=1e-5, rtol=1e-5)
@@ -85,7 +85,7 @@ def test_a_family_that_cannot_be_packed_is_refused(tmp_path):
 
     BloomForCausalLM(BloomConfig(vocab_size=61, hidden_size=32, n_layer=2, n_head=2)).save_pretrained(tmp_path)
     assert engine(str(tmp_path)).forward(make_batch([4, 6])).logprobs.isfinite().all()
-    with pytest.raises(ConfigError, match=r"BloomForCausalLM cannot keep packed rows apart.*packing: false"):
+    with pytest.raises(ConfigError, match=r"BloomForCausalLM cannot keep packed rows apart.*packing: auto"):
         engine(str(tmp_path), packing=True)
 
 
@@ -105,7 +105,7 @@ def test_blank_rows_score_zero_and_disturb_nobody(model_path, packing):
 def test_candidates_of_a_preference_come_back_in_order(model_path):
     rows = make_batch([5, 9, 3, 12, 8, 2])
     batch = PreferenceBatch(candidates=rows, present_BK=torch.ones(3, 2, dtype=torch.bool), margin_B=torch.zeros(3))
-    model = engine(model_path("llama"), role="reward", micro_batch_size=2)
+    model = engine(model_path("llama"), role="reward", micro_batch_tokens=20)
     torch.testing.assert_close(model.forward(batch).scores_B, model.forward(rows).scores_B, atol=1e-5, rtol=1e-5)
 
 

@@ -34,7 +34,7 @@ def rankings(heads: list[int]) -> PreferenceBatch:
 
 
 def test_each_head_is_read_as_transformers_reads_it_and_is_found_again_by_name(model_path, tmp_path) -> None:
-    made = engine(model_path("llama"), micro_batch_size=4)
+    made = engine(model_path("llama"), micro_batch_tokens=40)
     batch = make_batch(LENGTHS)
     output = made.forward(batch)
     assert isinstance(output, HeadedRewardOutput)
@@ -53,8 +53,8 @@ def test_each_head_is_read_as_transformers_reads_it_and_is_found_again_by_name(m
 
 def test_neither_packing_nor_micro_batches_nor_blank_rows_matter(model_path) -> None:
     batch = make_batch(LENGTHS)
-    expected = engine(model_path("llama"), micro_batch_size=100).forward(batch)
-    for options in ({"micro_batch_size": 2}, {"micro_batch_size": 2, "packing": True}):
+    expected = engine(model_path("llama"), micro_batch_tokens=10000).forward(batch)
+    for options in ({"micro_batch_tokens": 20}, {"micro_batch_tokens": 20, "packing": True}):
         other = engine(model_path("llama"), **options).forward(shard(batch, torch.arange(6), 8))
         torch.testing.assert_close(other.heads_BH[:6], expected.heads_BH, atol=1e-5, rtol=1e-5)
         assert not other.heads_BH[6:].any()
@@ -91,7 +91,7 @@ def test_scores_are_those_of_the_head_each_ranking_names() -> None:
 
 def test_other_numbers_of_heads_begin_afresh(model_path, tmp_path) -> None:
     """A value model from a reward model of three heads has one, and predicts nothing yet."""
-    engine(model_path("llama"), micro_batch_size=4).export(tmp_path)
+    engine(model_path("llama"), micro_batch_tokens=40).export(tmp_path)
     batch = make_batch(LENGTHS)
     assert not engine(tmp_path, role="value", heads=()).forward(batch).values.any()
     assert type(engine(tmp_path, heads=()).forward(batch)) is RewardOutput

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rlhf.engines.microbatches import micro_batches
 from rlhf.engines.sharding import shard, shard_rows
 from rlhf.types import PreferenceBatch
 from tests.unit.engines.families import make_batch
@@ -42,13 +41,3 @@ def test_missing_prompts_of_a_preference_are_absent():
     assert piece.present_BK.tolist() == [[True, True], [False, False]]
     assert torch.equal(piece.candidates.tokens[:2], rows.tokens[4:6])
     assert not piece.candidates.attention_mask[2:].any()
-
-
-def test_micro_batches_hold_rows_of_like_length_and_no_column_of_padding():
-    batch = make_batch(LENGTHS, width=80)
-    pieces = micro_batches(batch, 4)
-    assert [len(rows) for rows, _ in pieces] == [4, 4, 3]
-    assert [piece.inputs.tokens.shape[1] for _, piece in pieces] == [60, 18, 5]
-    pairs = PreferenceBatch(candidates=batch[:6], present_BK=torch.ones(3, 2, dtype=torch.bool), margin_B=torch.ones(3))
-    assert [len(piece.inputs) for _, piece in micro_batches(pairs, 5)] == [4, 2]
-    assert [len(piece.inputs) for _, piece in micro_batches(pairs, 1)] == [2, 2, 2]

@@ -34,7 +34,7 @@ def batch() -> StepBatch:
     )
 
 
-@pytest.mark.parametrize("options", [{}, {"micro_batch_size": 1}, {"packing": True}])
+@pytest.mark.parametrize("options", [{}, {"micro_batch_tokens": 1}, {"packing": False}])
 def test_a_step_is_scored_as_the_text_up_to_its_end(model_path, tmp_path, options) -> None:
     made = engine(model_path("llama"), **options)
     made.export(tmp_path)
@@ -51,7 +51,7 @@ def test_a_step_is_scored_as_the_text_up_to_its_end(model_path, tmp_path, option
 
 
 def test_steps_are_learned(model_path) -> None:
-    made = engine(model_path("llama"), micro_batch_size=2)
+    made = engine(model_path("llama"), micro_batch_tokens=20)
     losses = [made.train_step(batch(), StepLoss())["reward/loss"] for _ in range(30)]
     assert losses[-1] < 0.2 * losses[0]
 
