@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def even_words(prompts: Sequence[Any], completions: Sequence[str], **columns: Any) -> list[float]:
+def even_words(completions: Sequence[str], **_: Any) -> list[float]:
     """The share of words `w0, w2, ...` in each completion."""
     return [_share(completion.split()) for completion in completions]
 

@@ -1,7 +1,7 @@
 """Arithmetic a measure cannot do without, as the reference counts it: useful tokens only, nothing twice.
 
-A token generated or scored costs 2N plus attention (4 x layers x width x context); one trained three times that, without
-recomputed activations. N are the parameters that multiply: those of the layers, and of the output head where it is
+A token generated or scored costs 2N plus attention (4 x layers x width x context); one trained three times that, as
+no activation is recomputed. N are the parameters that multiply: those of the layers, and of the output head where it is
 asked. Context is what a token really attends to, itself included, so a row of length L adds up to L (L + 1) / 2.
 
 What a contender does beyond (padding, recomputing, a prompt once more for each sample of its group when generating) is

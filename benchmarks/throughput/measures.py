@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.throughput import flops
 from benchmarks.throughput.workload import (
+    HUNDRED_MILLION,
     NEW_TOKENS,
     NUM_PROMPTS,
     NUM_SAMPLES,
     PAIRS,
+    PPO_PROMPTS,
     SMALL,
     demonstrations,
     pairs,
     prompts,
 )
+
+ON_RAY = "ours, Ray actors"
 
 Side = Literal["ours", "ours too", "peer", "peer too"]
 """`ours` and `peer`: as their defaults have it. The others are compared only where the best of both sides are."""
@@ -53,13 +58,20 @@ class Measure:
     """Name of the ratio of the best of both sides."""
     copied_bytes: float = 0
     """That a step cannot do without moving: the weights, where an engine apart generates."""
+    figure: str | None = None
+    """What is taken for the seconds, of the figures a contender reports; the whole step where absent."""
     rounds: int = 7
     short_rounds: int = 3
+    short_s: float | None = 60.0
+    """In the short form no round begins later than this after the first; None: left out of it."""
+    big_model: bool = False
 
 
-def _ours(measure: str, name: str = "ours", side: Side = "ours", *, short: bool = True, **overrides: Any) -> Entry:
-    task = {"measure": measure, "overrides": {key.replace("__", "."): value for key, value in overrides.items()}}
-    return Entry(name, side, "ours", task, short)
+def _ours(measure: str, name: str = "ours", side: Side = "ours", *, short: bool = True, **changes: Any) -> Entry:
+    """`changes` to the recipe: dotted keys with `__` for the dot, and `rows` for another file of prompts."""
+    rows = changes.pop("rows", None)
+    overrides = {key.replace("__", "."): value for key, value in changes.items()}
+    return Entry(name, side, "ours", {"measure": measure, "rows": rows, "overrides": overrides}, short)
 
 
 def _trl(measure: str, name: str = "TRL", side: Side = "peer", *, short: bool = True, **arguments: Any) -> Entry:
@@ -82,7 +94,8 @@ def _sft() -> Measure:
     lengths = [sum(row) + 1 for row in demonstrations().lengths]
     num = len(lengths)
     return Measure(
-        "sft", "tokens/s", sum(lengths), flops.train_rows(SMALL, lengths), ratio="sft_vs_trl", best_ratio="sft_vs_trl_best",
+        "sft", "tokens/s", sum(lengths), flops.train_rows(SMALL, lengths),
+        ratio="sft_vs_trl", best_ratio="sft_vs_trl_best",
         entries=(
             _ours("sft"),
             _ours("sft", "ours, bfloat16", "ours too", model__dtype="bfloat16"),
@@ -132,11 +145,11 @@ def _grpo() -> Measure:
     work = flops.generate(SMALL, lengths, NUM_SAMPLES, NEW_TOKENS) + flops.train_rows(SMALL, rows)
     return Measure(
         "grpo", "samples/s", NUM_PROMPTS * NUM_SAMPLES, work,
-        ratio="grpo_vs_trl_transformers", best_ratio="grpo_vs_trl_best", copied_bytes=4 * SMALL.parameters,
+        ratio="grpo_vs_trl_transformers", best_ratio="grpo_vs_trl_best", copied_bytes=4 * SMALL.parameters, short_s=90,
         entries=(
             _ours("grpo"),
             _ours("grpo", "ours, bfloat16", "ours too", model__dtype="bfloat16"),
-            _ours("grpo", "ours, Ray actors", "ours too", runtime__type="ray"),
+            _ours("grpo", ON_RAY, "ours too", runtime__type="ray"),
             _trl("grpo"),
             _trl("grpo", "TRL as shipped", "peer too", **_AS_SHIPPED),
             _trl("grpo", "TRL, bfloat16", "peer too", short=False, bf16=True),
@@ -144,6 +157,74 @@ def _grpo() -> Measure:
     )  # fmt: skip
 
 
+def _ppo() -> Measure:
+    lengths = [prompt for (prompt,) in prompts(PPO_PROMPTS).lengths]
+    rows = [prompt + NEW_TOKENS for prompt in lengths]
+    scored = flops.score_rows(SMALL, rows) + 2 * flops.score_rows(SMALL, rows, head=False)
+    trained = flops.train_rows(SMALL, rows) + flops.train_rows(SMALL, rows, head=False)
+    peer = {"short": True, "peers_folder": True}
+    return Measure(
+        "ppo", "samples/s", PPO_PROMPTS, flops.generate(SMALL, lengths, 1, NEW_TOKENS) + scored + trained,
+        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4, short_rounds=2, short_s=90,
+        entries=(
+            _ours("ppo"),
+            _ours("ppo", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16"),
+            Entry("TRL 1.12", "peer", "trl_ppo", {}, **peer),
+        ),
+    )  # fmt: skip
+
+
+def _rollouts() -> Iterator[Measure]:
+    """Ours in both engines against the same raw, for groups of samples and for distinct prompts."""
+    for suffix, name, num, samples in (("", "prompts", NUM_PROMPTS, NUM_SAMPLES), ("_distinct", "distinct", 64, 1)):
+        lengths = [prompt for (prompt,) in prompts(num).lengths]
+        work = flops.generate(SMALL, lengths, samples, NEW_TOKENS)
+        tokens = num * samples * NEW_TOKENS
+        ask = {"rows": name, "algorithm__prompts_per_step": num, "algorithm__samples_per_prompt": samples}
+        raw = {"prompts": name, "samples": samples}
+        engine = {"rollout__engine": {"type": "transformers"}}
+        yield Measure(
+            f"rollout{suffix}", "tokens/s", tokens, work, ratio=f"rollout{suffix}_vs_generate",
+            short_s=None if suffix else 40,
+            entries=(
+                _ours("rollout", **engine, **ask),
+                _ours("rollout", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16", **engine, **ask),
+                Entry("transformers generate", "peer", "generation", {"kind": "transformers", **raw}),
+            ),
+        )  # fmt: skip
+        engine = {"rollout__engine": {"type": "vllm"}, "runtime__type": "ray"}
+        yield Measure(
+            f"rollout_vllm{suffix}", "tokens/s", tokens, work, ratio=f"rollout{suffix}_vs_raw_vllm",
+            short_s=None if suffix else 40,
+            entries=(
+                _ours("rollout", "ours, vLLM actor", **engine, **ask),
+                Entry("raw vLLM", "peer", "generation", {"kind": "vllm", **raw}),
+            ),
+        )  # fmt: skip
+
+
+def _handover(name: str, ratio: str, runtime: str, *, short: bool) -> Measure:
+    """One engine is given the weights of a 100 M-parameter policy, against one memory copy of their bytes."""
+    num_bytes = 4 * HUNDRED_MILLION.parameters
+    return Measure(
+        name, "GB/s", num_bytes / 1e9, 0, ratio=ratio, copied_bytes=num_bytes, figure="time/sync", big_model=True,
+        short_s=25 if short else None,
+        entries=(
+            _ours("handover", runtime__type=runtime),
+            Entry("memory copy", "peer", "memory", {"kind": "copy"}),
+        ),
+    )  # fmt: skip
+
+
 def measures() -> tuple[Measure, ...]:
     """All of them, in the order they run."""
-    return (_grpo(), _sft(), _preference("reward"), _preference("dpo"))
+    return (
+        _grpo(),
+        _sft(),
+        _preference("reward"),
+        _preference("dpo"),
+        _ppo(),
+        *_rollouts(),
+        _handover("handover", "handover_vs_copy", "inline", short=True),
+        _handover("handover_ray", "handover_ray_vs_copy", "ray", short=True),
+    )

@@ -1,4 +1,4 @@
-"""Our contenders: `rlhf.train` on a recipe, as a user calls it. `python -m benchmarks.throughput.ours NAME TASK FOLDER`
+"""Our contenders: `rlhf.train` on a recipe, as a user calls it. `python -m benchmarks.throughput.ours TASK FOLDER`
 
 Everything the measure does not fix is left at its default: micro-batches, rollout engine, kernels. Fixed are the batch,
 the steps' optimizer, the threads (the peers use every core, so each of our processes may too: they work one after the
@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.throughput.workload import MAX_LENGTH, NEW_TOKENS, NUM_PROMPTS, NUM_SAMPLES, PAIRS, SFT_ROWS, Workload
+from benchmarks.throughput.workload import (
+    MAX_LENGTH,
+    NEW_TOKENS,
+    NUM_PROMPTS,
+    NUM_SAMPLES,
+    PAIRS,
+    PPO_PROMPTS,
+    SFT_ROWS,
+    Workload,
+)
 
 MANY = 10_000
 """Steps; the controller ends the run."""
@@ -22,7 +32,7 @@ Recipe = dict[str, Any]
 
 def recipe_of(measure: str, workload: Workload, threads: int) -> Recipe:
     """The recipe of a measure, on the inline runtime."""
-    stage = {"sft": _sft, "reward": _reward, "dpo": _dpo, "grpo": _grpo, "ppo": _ppo}[measure](workload)
+    stage = STAGES[measure](workload)
     return {
         "name": f"throughput-{measure}",
         "trackers": [],
@@ -75,28 +85,68 @@ def _ppo(workload: Workload) -> Recipe:
     algorithm = {
         "type": "ppo",
         "steps": MANY,
-        "prompts_per_step": NUM_PROMPTS,
-        "samples_per_prompt": NUM_SAMPLES,
-        "minibatch_size": NUM_PROMPTS * NUM_SAMPLES,
+        "prompts_per_step": PPO_PROMPTS,
+        "samples_per_prompt": 1,
+        "minibatch_size": PPO_PROMPTS,
         "epochs": 1,
+        "kl_coef": 0.05,
+        "truncated": "score",
     }
     return {
         "algorithm": algorithm,
-        "data": _rows(workload, "prompts"),
+        "data": _rows(workload, "distinct"),
         "reward_model": str(workload.reward_model),
         "rollout": {"max_tokens": NEW_TOKENS},
     }
 
 
-def main(name: str, task: str, folder: str) -> None:
-    """Train until the controller has had enough; `task` is `{measure, threads, overrides}` as JSON."""
+def _rollout(workload: Workload) -> Recipe:
+    algorithm = {
+        "type": "only_sampling",
+        "steps": MANY,
+        "prompts_per_step": NUM_PROMPTS,
+        "samples_per_prompt": NUM_SAMPLES,
+    }
+    return {
+        "algorithm": algorithm,
+        "data": _rows(workload, "prompts"),
+        "reward": "even_words",  # a method that samples must name one; it is never asked
+        "rollout": {"max_tokens": NEW_TOKENS},
+    }
+
+
+def _handover(workload: Workload) -> Recipe:
+    """`model` is the large one."""
+    return {
+        "algorithm": {"type": "only_handover", "steps": MANY, "prompts_per_step": 1},
+        "data": _rows(workload, "prompts"),
+        "model": {"path": str(workload.big_model), "max_length": MAX_LENGTH},
+        "reward": "even_words",
+        "rollout": {"engine": {"type": "transformers"}},
+    }
+
+
+STAGES: dict[str, Callable[[Workload], Recipe]] = {
+    "sft": _sft,
+    "reward": _reward,
+    "dpo": _dpo,
+    "grpo": _grpo,
+    "ppo": _ppo,
+    "rollout": _rollout,
+    "handover": _handover,
+}
+
+
+def main(task: str, folder: str) -> None:
+    """Train until the controller has had enough; `task` is `{label, measure, threads, rows, overrides}` as JSON."""
     import rlhf
 
     given = json.loads(task)
     workload = Workload(Path(folder))
     recipe = recipe_of(given["measure"], workload, given["threads"])
-    out = workload.folder / "runs" / name.replace(" ", "-")
-    rlhf.train(recipe, given.get("overrides"), out=out)
+    if given["rows"]:
+        recipe["data"] = _rows(workload, given["rows"])
+    rlhf.train(recipe, given["overrides"], out=workload.folder / "runs" / given["label"])
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Running a measure: its contenders take turns, A, B, C, A, B, C, and what each did becomes a row.
 
-Every contender's first step is a warm-up and does not count. The float32 matrix peak and the copy bandwidth are measured
-between the rounds, by this process, while all contenders wait; a row's fraction of the peak uses their medians.
+Every contender's first step is a warm-up and does not count. The float32 matrix peak and the copy bandwidth are
+measured between the rounds, by this process, while all contenders wait; a row's fraction of the peak is of their
+medians.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -34,6 +36,8 @@ class Settings:
 
     threads: int
     short: bool
+    rounds: int | None
+    """Where the measures' own numbers are not wanted."""
     workload: Workload
     peers: Path
     """Older libraries that a contender may need (`--peers`)."""
@@ -54,6 +58,8 @@ class Row:
     """Units a second, at the median."""
     fraction_of_peak: float | None = None
     peak_bytes: int | None = None
+    extra_bytes: int | None = None
+    """Of the peak, what this piece of work added."""
     shares: dict[str, float] = field(default_factory=dict)
     """Seconds of the parts of a step, at the median of each."""
     idle_share: float | None = None
@@ -90,18 +96,28 @@ def race(measure: Measure, settings: Settings, peaks: Peaks) -> list[Row]:
     entries = [entry for entry in measure.entries if entry.short or not settings.short]
     rows = {e.name: Row(measure.name, e.name, e.side, measure.unit, measure.amount) for e in entries}
     turns: dict[str, list[Turn]] = {entry.name: [] for entry in entries}
-    rounds = 1 + (measure.short_rounds if settings.short else measure.rounds)
+    rounds = 1 + (settings.rounds or (measure.short_rounds if settings.short else measure.rounds))
     with _started(entries, rows, settings, measure.name) as contenders:
+        late = time.monotonic() + (measure.short_s or 0.0) if settings.short else math.inf
         for number in range(rounds):
+            if number > 1 and time.monotonic() > late:
+                say(f"{measure.name}: no time for rounds {number} to {rounds - 1}")
+                break
             for contender in [c for c in contenders if rows[c.name].failed is None]:
                 limit = STEP_LIMIT_S if number else WARM_UP_LIMIT_S
                 _take_turn(contender, contenders, rows, turns, limit)
             peaks.take(settings.threads)
-            done = {name: f"{taken[-1].seconds:.2f}" for name, taken in turns.items() if taken}
-            say(f"{measure.name}: round {number} of {rounds - 1}{' (warm-up)' if number == 0 else ''}: {done}")
+            _say_round(measure.name, number, rounds, turns)
     for name, row in rows.items():
         _sum_up(row, turns[name][1:], measure, peaks)
     return list(rows.values())
+
+
+def _say_round(name: str, number: int, rounds: int, turns: dict[str, list[Turn]]) -> None:
+    done = ", ".join(f"{name} {taken[-1].seconds:.2f} s" for name, taken in turns.items() if taken)
+    left = sum(taken[-1].seconds for taken in turns.values() if taken) * (rounds - 1 - number)
+    what = f"round {number} of {rounds - 1}" if number else "warm-up"
+    say(f"{name}: {what}: {done}; about {left:.0f} s left of {name}")
 
 
 def _take_turn(
@@ -154,7 +170,7 @@ def _started(
 def start(entry: Entry, settings: Settings, measure: str) -> Contender:
     """The contender's process."""
     label = f"{measure}-{entry.name}".replace(" ", "-").replace(",", "")
-    task = json.dumps(entry.task | {"threads": settings.threads})
+    task = json.dumps(entry.task | {"label": label, "threads": settings.threads})
     path = [str(settings.peers)] if entry.peers_folder else []
     environment = {
         "PYTHONPATH": ":".join([*path, str(ROOT)]),
@@ -162,7 +178,7 @@ def start(entry: Entry, settings: Settings, measure: str) -> Contender:
         "HF_HUB_OFFLINE": "1",
         **entry.environment,
     }
-    command = [f"benchmarks.throughput.{entry.module}", label, task, str(settings.workload.folder)]
+    command = [f"benchmarks.throughput.{entry.module}", task, str(settings.workload.folder)]
     logs = settings.workload.folder / "logs"
     logs.mkdir(exist_ok=True)
     return Contender(entry.name, command, logs / f"{label}.log", environment)
@@ -172,7 +188,7 @@ def _sum_up(row: Row, turns: Sequence[Turn], measure: Measure, peaks: Peaks) -> 
     if not turns:
         row.failed = row.failed or "took no step"
         return
-    row.seconds = [turn.seconds for turn in turns]
+    row.seconds = [turn.figures.get("metrics", {}).get(measure.figure, turn.seconds) for turn in turns]
     row.median_s = statistics.median(row.seconds)
     row.rate = row.amount / row.median_s
     row.fraction_of_peak = peaks.bound(measure.flops, measure.copied_bytes) / row.median_s

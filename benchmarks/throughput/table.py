@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.throughput.measures import Measure
+from benchmarks.throughput.measures import ON_RAY, Measure
 from benchmarks.throughput.race import Row
 
 HEAD = ("measure", "contender", "s a step, median [least, most]", "rate", "ours is faster by", "of the matrix peak",
@@ -13,14 +13,18 @@ HEAD = ("measure", "contender", "s a step, median [least, most]", "rate", "ours 
 
 def ratios_of(measure: Measure, rows: Sequence[Row]) -> dict[str, float | None]:
     """Above 1 ours is faster; None where a side has no figure."""
-    found = {measure.ratio: _ratio(rows, ("ours",), ("peer",))}
+    found = {measure.ratio: ratio_of(rows, ("ours",), ("peer",))}
     if measure.best_ratio:
-        found[measure.best_ratio] = _ratio(rows, ("ours", "ours too"), ("peer", "peer too"))
+        found[measure.best_ratio] = ratio_of(rows, ("ours", "ours too"), ("peer", "peer too"))
+    actors = [row for row in rows if row.contender == ON_RAY]
+    if actors and actors[0].median_s:
+        inline = next(row.median_s for row in rows if row.side == "ours")
+        found[f"{measure.name}_ray_vs_inline"] = inline / actors[0].median_s if inline else None
     return found
 
 
-def _ratio(rows: Sequence[Row], ours: Sequence[str], peers: Sequence[str]) -> float | None:
-    """Of the best of one side to the best of the other."""
+def ratio_of(rows: Sequence[Row], ours: Sequence[str], peers: Sequence[str]) -> float | None:
+    """Of the best median of the peers to that of ours."""
     mine, theirs = (
         min((row.median_s for row in rows if row.side in sides and row.median_s is not None), default=None)
         for sides in (ours, peers)
@@ -46,9 +50,16 @@ def _cells(row: Row, rows: Sequence[Row]) -> list[str]:
         f"{row.rate:,.4g} {row.unit}",
         faster,
         "" if row.fraction_of_peak is None else f"{row.fraction_of_peak:.2f}",
-        "" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.1f} GB",
+        _memory(row),
         parts,
     ]
+
+
+def _memory(row: Row) -> str:
+    if row.peak_bytes is None:
+        return ""
+    extra = "" if row.extra_bytes is None else f", {row.extra_bytes / 1e9:.2f} of it for this"
+    return f"{row.peak_bytes / 1e9:.1f} GB{extra}"
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +40,42 @@ FIXED: dict[str, Any] = {
 
 
 class InTurn(TrainerCallback):
-    """Waits before the first step and after each."""
+    """Waits before the first step and after each; the process ends when there are no more turns."""
 
-    def __init__(self, turns: Turns, shares: dict[str, float]) -> None:
-        self.turns, self.shares = turns, shares
+    def __init__(self, turns: Turns, *, counts_epochs: bool = True) -> None:
+        self.turns, self.counts_epochs = turns, counts_epochs
+        self.seconds: dict[str, float] = {}
+        """Of parts of this step."""
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        control.should_training_stop = not self.turns.ready()
-        return control
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self.turns.ready():
+            raise SystemExit(0)
+        self._began = time.perf_counter()
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        whole = state.epoch is None or abs(state.epoch - state.global_step) < 1e-6
-        if not whole:
-            raise RuntimeError(f"step {state.global_step} ends at epoch {state.epoch}: a step was not the whole batch")
-        control.should_training_stop = not self.turns.done(metrics=dict(self.shares))
-        return control
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.counts_epochs and abs((state.epoch or 0) - state.global_step) > 1e-6:
+            raise RuntimeError(f"step {state.global_step} ends at epoch {state.epoch}: it had another batch than ours")
+        parts = {"time/step": time.perf_counter() - self._began, **self.seconds}
+        self.seconds.clear()
+        if not self.turns.done(metrics=parts):
+            raise SystemExit(0)
+        self._began = time.perf_counter()
+
+    def watch(self, owner: Any, method: str, part: str) -> None:
+        """Time a method of a trainer as a part of the step."""
+        original = getattr(owner, method)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            result = original(*args, **kwargs)
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - began
+            return result
+
+        setattr(owner, method, timed)
 
 
 def rows_of(workload: Workload, name: str) -> Dataset:
+    """The rows of a file."""
     lines = workload.rows(name).read_text(encoding="utf-8").splitlines()
     return Dataset.from_list([json.loads(line) for line in lines])
 
@@ -72,14 +87,18 @@ def trainer_of(measure: str, workload: Workload, arguments: dict[str, Any], call
         "processing_class": AutoTokenizer.from_pretrained(workload.model),
         "callbacks": [callback],
     }
-    return {"sft": _sft, "reward": _reward, "dpo": _dpo, "grpo": _grpo}[measure](workload, shared)
+    trainer = {"sft": _sft, "reward": _reward, "dpo": _dpo, "grpo": _grpo}[measure](workload, shared)
+    if measure == "grpo":  # the rest of a step is training
+        callback.watch(trainer, "_generate", "time/generate")
+        callback.watch(trainer, "_calculate_rewards", "time/score")
+    return trainer
 
 
 def _sft(workload: Workload, shared: dict[str, Any]) -> Any:
     from trl import SFTConfig, SFTTrainer
 
     args = SFTConfig(**{"per_device_train_batch_size": SFT_ROWS, "max_length": MAX_LENGTH, **shared.pop("args")})
-    return SFTTrainer(model=_policy(workload), args=args, train_dataset=rows_of(workload, "sft"), **shared)
+    return SFTTrainer(model=policy(workload), args=args, train_dataset=rows_of(workload, "sft"), **shared)
 
 
 def _reward(workload: Workload, shared: dict[str, Any]) -> Any:
@@ -95,7 +114,7 @@ def _dpo(workload: Workload, shared: dict[str, Any]) -> Any:
     from trl import DPOConfig, DPOTrainer
 
     args = DPOConfig(**{"per_device_train_batch_size": PAIRS, "max_length": MAX_LENGTH, **shared.pop("args")})
-    return DPOTrainer(model=_policy(workload), args=args, train_dataset=rows_of(workload, "pairs"), **shared)
+    return DPOTrainer(model=policy(workload), args=args, train_dataset=rows_of(workload, "pairs"), **shared)
 
 
 def _grpo(workload: Workload, shared: dict[str, Any]) -> Any:
@@ -109,7 +128,7 @@ def _grpo(workload: Workload, shared: dict[str, Any]) -> Any:
         **shared.pop("args"),
     }
     return GRPOTrainer(
-        model=_policy(workload),
+        model=policy(workload),
         args=GRPOConfig(**given),
         reward_funcs=[even_words],
         train_dataset=rows_of(workload, "prompts"),
@@ -117,18 +136,18 @@ def _grpo(workload: Workload, shared: dict[str, Any]) -> Any:
     )
 
 
-def _policy(workload: Workload) -> Any:
+def policy(workload: Workload) -> Any:
+    """The model, float32."""
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(workload.model, dtype=torch.float32)
 
 
-def main(name: str, task: str, folder: str) -> None:
+def main(task: str, folder: str) -> None:
     """Train until the controller has had enough."""
     given = json.loads(task)
     torch.set_num_threads(given["threads"])
-    shares: dict[str, float] = {}
-    callback = InTurn(Turns.from_environment(), shares)
+    callback = InTurn(Turns.from_environment())
     trainer = trainer_of(given["measure"], Workload(Path(folder)), given.get("arguments", {}), callback)
     trainer.train()
 

@@ -21,7 +21,7 @@ SEED = 20261
 SPECIALS = ("<|pad|>", "<|end|>", "<|unknown|>")
 
 NUM_PROMPTS, NUM_SAMPLES, NEW_TOKENS = 8, 8, 64
-SFT_ROWS, PAIRS = 32, 16
+SFT_ROWS, PAIRS, PPO_PROMPTS = 32, 16, 64
 MAX_LENGTH = 512
 """What every contender is told to cut rows at; no row is that long."""
 
@@ -109,23 +109,27 @@ def word_ids(seed: object, length: int) -> list[int]:
 
 
 def words(seed: object, length: int) -> str:
+    """The same as text."""
     return " ".join(f"w{token}" for token in word_ids(seed, length))
 
 
 def sft_rows() -> Iterator[dict[str, str]]:
+    """Prompt and completion; the space between them belongs to no word."""
     for i, (prompt, completion) in enumerate(demonstrations().lengths):
         yield {"prompt": words(f"p{i}", prompt) + " ", "completion": words(f"c{i}", completion)}
 
 
 def pair_rows() -> Iterator[dict[str, str]]:
+    """A prompt and two completions."""
     for i, (prompt, chosen, rejected) in enumerate(pairs().lengths):
         sides = {"chosen": words(f"+{i}", chosen), "rejected": words(f"-{i}", rejected)}
         yield {"prompt": words(f"p{i}", prompt) + " ", **sides}
 
 
-def prompt_rows(num: int = NUM_PROMPTS, salt: int = 0) -> Iterator[dict[str, str]]:
+def prompt_rows(num: int) -> Iterator[dict[str, str]]:
+    """Prompts alone."""
     for i, (length,) in enumerate(prompts(num).lengths):
-        yield {"prompt": words(f"q{salt} {i}", length)}
+        yield {"prompt": words(f"q{i}", length)}
 
 
 @dataclass(frozen=True)
@@ -147,7 +151,7 @@ class Workload:
         return self.folder / "big_model"
 
     def rows(self, name: str) -> Path:
-        """`sft`, `pairs` or `prompts`."""
+        """`sft`, `pairs`, `prompts` (8, for groups of samples) or `distinct` (64)."""
         return self.folder / f"{name}.jsonl"
 
     def write(self, *, big: bool = False) -> None:
@@ -155,7 +159,13 @@ class Workload:
         if not self.model.is_dir():
             write_model(self.model, SMALL)
             write_model(self.reward_model, SMALL, scores=True)
-            for name, rows in (("sft", sft_rows()), ("pairs", pair_rows()), ("prompts", prompt_rows())):
+            files = {
+                "sft": sft_rows(),
+                "pairs": pair_rows(),
+                "prompts": prompt_rows(NUM_PROMPTS),
+                "distinct": prompt_rows(PPO_PROMPTS),
+            }
+            for name, rows in files.items():
                 self.rows(name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         if big and not self.big_model.is_dir():
             write_model(self.big_model, HUNDRED_MILLION)
