@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rlhf.config import Part
 from rlhf.errors import ConfigError
 from rlhf.plugins import load_plugins
 from rlhf.recipe import Recipe, check_parts, load_recipe
 from rlhf.recipe_file import merged, parse_override, read_yaml, shipped_recipes
+from rlhf.types import Sampling
 
 SFT = {"algorithm": "sft", "model": "new", "data": "pocket"}
 PIPELINE = {
@@ -106,6 +109,31 @@ def test_number_written_without_a_point(write: Callable[[str], Path]) -> None:
     path = write("algorithm: sft\nmodel: new\ndata: pocket\noptimizer: {lr: 1e-6}\n")
     assert read_yaml(path)["optimizer"]["lr"] == "1e-6"  # YAML 1.1 reads it as text
     assert stage_of(path).optimizer.lr == 1e-6
+
+
+def test_sampling_options_reach_the_engine() -> None:
+    rollout = {"min_p": 0.1, "stop": "User:", "logit_bias": {7: -100, "9": 2.5}, "engine": "vllm", "top_k": 4}
+    config = stage_of(SFT | {"rollout": rollout}).rollout
+    assert config.engine == Part(type="vllm")
+    asked = config.sampling(3, 11, (2,))
+    wanted = Sampling(max_tokens=64, top_k=4, min_p=0.1, stop=("User:",), logit_bias={7: -100.0, 9: 2.5})
+    assert asked == replace(wanted, num_samples=3, seed=11, stop_token_ids=(2,))
+    assert stage_of(SFT | {"rollout": {"stop": ["a", "b"]}}).rollout.stop == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "said"),
+    [
+        ({"stop": ""}, "stages.sft.rollout.stop.0: string should have at least 1 character (given: '')."),
+        ({"min_p": 1.5}, "rollout.min_p: input should be less than or equal to 1 (given: 1.5)."),
+        ({"logit_bias": {-1: 2}}, "rollout.logit_bias.-1"),
+        ({"logit_bias": {"the": 2}}, "rollout.logit_bias.the"),
+        ({"logit_bias": {5: 200}}, "rollout.logit_bias.5: input should be less than or equal to 100 (given: 200)."),
+        ({"max_tokens": 0}, "rollout.max_tokens: input should be greater than or equal to 1 (given: 0)."),
+    ],
+)
+def test_impossible_sampling_is_refused(rollout: Any, said: str) -> None:
+    assert said.removeprefix("stages.sft.") in refusal(SFT | {"rollout": rollout})
 
 
 def test_part_options_are_checked_by_the_part() -> None:
