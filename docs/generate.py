@@ -36,7 +36,7 @@ _WHERE = {
     "reward": "Named in `reward`, each with a `weight` (1.0 where absent).",
     "grader": "Named in `monitor`, and by evaluation suites.",
     "train_engine": "Named in `engine`; `auto` chooses.",
-    "rollout_engine": "Named in `rollout.engine`.",
+    "rollout_engine": "Named in `rollout.engine`; `auto` chooses, and takes no options.",
     "tracker": "Named in `trackers`.",
 }
 

@@ -155,6 +155,7 @@ class RolloutConfig(PartConfig):
     """
 
     engine: Part = Part(type="transformers")
+    """`auto` is `vllm` where that is installed and runs the model, else `transformers`; which one, the run says."""
     max_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, ge=0)
     """Training divides logits by it too. 0 is greedy, for evaluation only."""

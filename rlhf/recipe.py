@@ -232,12 +232,16 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
         parts: list[tuple[Kind, Part, str]] = [
             ("algorithm", stage.algorithm, "algorithm"),
             ("dataset", stage.data, "data"),
-            ("rollout_engine", stage.rollout.engine, "rollout.engine"),
             *(("reward", part, "reward") for part in stage.reward),
             *(("reward", part, "cost") for part in stage.cost),
         ]
         if stage.engine.type != "auto":
             parts.append(("train_engine", stage.engine, "engine"))
+        if stage.rollout.engine.type != "auto":
+            parts.append(("rollout_engine", stage.rollout.engine, "rollout.engine"))
+        elif stage.rollout.engine.options:
+            given = ", ".join(stage.rollout.engine.options)
+            raise ConfigError(f"{at}rollout.engine: auto takes no options, given {given}; name the engine they are of")
         for kind, part, where in parts:
             registry.check(kind, part.type, part.options, at + where)
         for grader in stage.monitor:

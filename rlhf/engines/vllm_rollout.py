@@ -21,7 +21,7 @@ from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.settings import VLLMRolloutConfig
 from rlhf.engines.stop_strings import require_stop_strings, text_before_stop
 from rlhf.engines.weight_loading import checked_weights
-from rlhf.errors import ConfigError, ResourceError, RunError, nearest
+from rlhf.errors import ConfigError, ResourceError, RunError, UnsupportedModel, nearest
 from rlhf.types import Completion, FinishReason, Prompt, Sampling
 
 _OURS = frozenset(
@@ -214,7 +214,7 @@ def _explained(error: Exception, model: ModelConfig) -> Exception:
     said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).strip().splitlines()[0]
     lowered = str(error).lower()
     if any(sign in lowered for sign in ("architecture", "unsupported cpu attention", "not supported")):
-        return ConfigError(f"vLLM cannot run {model.path}: {said}; set rollout.engine: transformers")
+        return UnsupportedModel(f"vLLM cannot run {model.path}: {said}; set rollout.engine: transformers")
     if "memory" in lowered:
         return ResourceError(f"{model.path} does not fit into vLLM's memory: {said}")
     return RunError(f"vLLM did not start: {said}")

@@ -148,6 +148,10 @@ def test_part_options_are_checked_by_the_part() -> None:
     assert parts_refusal(SFT | {"monitor": ["kindness"]}).startswith("monitor: no grader is called 'kindness'.")
     rollout = {"engine": {"type": "vllmm"}}
     assert parts_refusal(SFT | {"rollout": rollout}).startswith("rollout.engine: no rollout_engine is called 'vllmm'.")
+    rollout = {"engine": {"type": "auto", "batch_size": 4}}
+    assert parts_refusal(SFT | {"rollout": rollout}) == (
+        "rollout.engine: auto takes no options, given batch_size; name the engine they are of"
+    )
     pipeline = {"stages": {"a": SFT, "b": SFT | {"engine": {"type": "torch", "tokens": 1}}}}
     assert parts_refusal(pipeline).startswith("stages.b.engine.tokens: unknown key.")
 
