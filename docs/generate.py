@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -26,8 +26,8 @@ _RECIPES_INTRO = """\
 A recipe is one stage (the keys of [a stage](#stageconfig) beside those of [the run](#recipe)), or `stages:` by name in
 running order, where a later stage may say `model: stage:NAME`. `defaults:` is merged into every stage. `variables:` are
 used as `${name}` and set with `name=VALUE`; one that is empty must be given. A table with `type` names a part, whose
-own keys are under [Parts](#parts). Short forms: `algorithm: ppo` is `algorithm: {type: ppo}`, so for data and engine;
-`model: PATH` is `model: {path: PATH}`; `reward: NAME` is a list of one.
+own keys are under [Parts](#parts). Short forms: `algorithm: ppo` is `algorithm: {type: ppo}`, so for data, engine
+and `rollout.engine`; `model: PATH` is `model: {path: PATH}`; `reward: NAME` is a list of one.
 """
 
 _WHERE = {
@@ -36,7 +36,7 @@ _WHERE = {
     "reward": "Named in `reward`, each with a `weight` (1.0 where absent).",
     "grader": "Named in `monitor`, and by evaluation suites.",
     "train_engine": "Named in `engine`; `auto` chooses.",
-    "rollout_engine": "Named in `rollout.engine`.",
+    "rollout_engine": "Named in `rollout.engine`; `auto` chooses, and takes no options.",
     "tracker": "Named in `trackers`.",
 }
 
@@ -157,6 +157,8 @@ def _first_sentences(doc: str | None) -> str:
 def _type_text(annotation: Any) -> str:
     """`float`, `"ray"` or `"inline"`, list of text: a type as a writer of YAML sees it."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _type_text(arguments[0])
     if origin is Literal:
         return " or ".join(f'`"{value}"`' for value in arguments)
     if origin in (types.UnionType, typing.Union):

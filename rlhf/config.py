@@ -6,9 +6,11 @@ config class, which the part registered; `rlhf.recipe` checks them once plugins 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from rlhf.types import Sampling
 
 Kind = Literal["decoder", "encoder", "encoder_decoder"]
 """What a network reads: what stands before a token, all around it, or a text from which it writes another."""
@@ -143,6 +145,57 @@ class RoleConfig(PartConfig):
 
     model: ModelConfig
     optimizer: OptimizerConfig | None = None
+
+
+class RolloutConfig(PartConfig):
+    """How completions are sampled.
+
+    What narrows or bends the distribution (`top_p`, `top_k`, `min_p`, `logit_bias`) decides which tokens are drawn and
+    nothing else: log-probs, ratios and KL are those of the policy itself, which is trained without any of it.
+    """
+
+    engine: Part = Part(type="transformers")
+    """`auto` is `vllm` where that is installed and runs the model, else `transformers`; which one, the run says."""
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, ge=0)
+    """Training divides logits by it too. 0 is greedy, for evaluation only."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Leaves out tokens less likely than this share of the likeliest one (arXiv:2407.01082)."""
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a completion. The tokens of one that ended it are trained on; its text is not shown to rewards."""
+    logit_bias: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]] = Field(
+        default_factory=dict
+    )
+    """Added to the logits of tokens, by token id, before the temperature; -100 bans one, in effect."""
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        """`engine: NAME`."""
+        return {"type": value} if isinstance(value, str) else value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """`stop: TEXT`."""
+        return (value,) if isinstance(value, str) else value
+
+    def sampling(self, num_samples: int, seed: int, stop_token_ids: tuple[int, ...]) -> Sampling:
+        """What the rollout engine is told."""
+        return Sampling(
+            stop_token_ids=stop_token_ids,
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            stop=self.stop,
+            logit_bias=self.logit_bias,
+            num_samples=num_samples,
+            seed=seed,
+        )
 
 
 class AnswersConfig(PartConfig):

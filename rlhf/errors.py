@@ -17,6 +17,10 @@ class ConfigError(UserError):
     """A recipe, an override or a part's options."""
 
 
+class UnsupportedModel(ConfigError):
+    """A model that this engine cannot run; another engine may."""
+
+
 class DataError(UserError):
     """A data set: missing, malformed, of an unknown format, or not what the method needs."""
 

@@ -16,7 +16,16 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from rlhf.config import AnswersConfig, ModelConfig, OptimizerConfig, Part, PartConfig, RewardPart, RoleConfig
+from rlhf.config import (
+    AnswersConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Part,
+    PartConfig,
+    RewardPart,
+    RoleConfig,
+    RolloutConfig,
+)
 from rlhf.errors import ConfigError, nearest
 from rlhf.plugins import Plugins, PluginSettings
 from rlhf.recipe_file import (
@@ -29,7 +38,6 @@ from rlhf.recipe_file import (
     table_at,
 )
 from rlhf.registry import Kind
-from rlhf.types import Sampling
 from rlhf.validation import validated
 
 Role = Literal["policy", "reference", "value", "reward", "cost", "cost_value", "rollout"]
@@ -58,29 +66,6 @@ class RuntimeConfig(PartConfig):
     """Threads of arithmetic in each process; the cores divided by the processes at work where absent."""
     start_timeout: float = Field(default=180.0, gt=0)
     """Seconds to wait for the placement and for every worker to be ready."""
-
-
-class RolloutConfig(PartConfig):
-    """How completions are sampled."""
-
-    engine: Part = Part(type="transformers")
-    max_tokens: int = Field(default=64, ge=1)
-    temperature: float = Field(default=1.0, ge=0)
-    """Training divides logits by it too. 0 is greedy, for evaluation only."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0)
-
-    def sampling(self, num_samples: int, seed: int, stop_token_ids: tuple[int, ...]) -> Sampling:
-        """What the rollout engine is told."""
-        return Sampling(
-            stop_token_ids=stop_token_ids,
-            max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            num_samples=num_samples,
-            seed=seed,
-        )
 
 
 class RowsConfig(PartConfig):
@@ -247,12 +232,16 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
         parts: list[tuple[Kind, Part, str]] = [
             ("algorithm", stage.algorithm, "algorithm"),
             ("dataset", stage.data, "data"),
-            ("rollout_engine", stage.rollout.engine, "rollout.engine"),
             *(("reward", part, "reward") for part in stage.reward),
             *(("reward", part, "cost") for part in stage.cost),
         ]
         if stage.engine.type != "auto":
             parts.append(("train_engine", stage.engine, "engine"))
+        if stage.rollout.engine.type != "auto":
+            parts.append(("rollout_engine", stage.rollout.engine, "rollout.engine"))
+        elif stage.rollout.engine.options:
+            given = ", ".join(stage.rollout.engine.options)
+            raise ConfigError(f"{at}rollout.engine: auto takes no options, given {given}; name the engine they are of")
         for kind, part, where in parts:
             registry.check(kind, part.type, part.options, at + where)
         for grader in stage.monitor:

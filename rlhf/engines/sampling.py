@@ -24,22 +24,38 @@ def uniforms(seed: int, prompt_id: str, sample: int, number: int) -> Tensor:
 def choose(logits_BV: Tensor, uniforms_B: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     """Tokens `[B]` and their log-probs `[B]`, float32.
 
-    The log-probs are those of the whole distribution at the temperature, before top-k and top-p: what a trainer
-    recomputes, and what ratios and KL must be taken from. At temperature 0 the token is the most likely one and its
-    log-prob that at temperature 1.
+    The log-probs are those of the whole distribution at the temperature, before logit bias, min-p, top-k and top-p:
+    what a trainer recomputes, and what ratios and KL must be taken from. At temperature 0 the token is the most likely
+    one and its log-prob that at temperature 1.
     """
     scaled_BV = logits_BV.float() / (sampling.temperature or 1.0)
     logprobs_BV = scaled_BV.log_softmax(dim=-1)
+    drawn_from_BV = _biased(logprobs_BV, sampling)
     if sampling.temperature == 0:
-        tokens_B = logits_BV.argmax(dim=-1)
+        tokens_B = drawn_from_BV.argmax(dim=-1)
     else:
-        tokens_B = _inverse_cdf(_filtered(logprobs_BV, sampling), uniforms_B)
+        tokens_B = _inverse_cdf(_filtered(drawn_from_BV, sampling), uniforms_B)
     return tokens_B, logprobs_BV.gather(-1, tokens_B[:, None]).squeeze(-1)
 
 
+def _biased(logprobs_BV: Tensor, sampling: Sampling) -> Tensor:
+    """Log-probs with the bias, which is given for logits before the temperature."""
+    if not sampling.logit_bias:
+        return logprobs_BV
+    tokens, bias = zip(*sampling.logit_bias.items(), strict=True)
+    bent_BV = logprobs_BV.clone()
+    bent_BV[:, list(tokens)] += logprobs_BV.new_tensor(bias) / (sampling.temperature or 1.0)
+    return bent_BV.log_softmax(dim=-1)
+
+
 def _filtered(logprobs_BV: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities, not normalised, zero outside the `top_k` likeliest tokens and the smallest set holding `top_p`."""
+    """Probabilities, not normalised, zero outside what `min_p`, the `top_k` likeliest tokens and the smallest set
+    holding `top_p` of them leave, in this order.
+    """
     probabilities = logprobs_BV.exp()
+    if sampling.min_p > 0:
+        lowest_kept = sampling.min_p * probabilities.amax(dim=-1, keepdim=True)
+        probabilities = torch.where(probabilities >= lowest_kept, probabilities, 0.0)
     if 0 < sampling.top_k < probabilities.shape[-1]:
         lowest_kept = probabilities.topk(sampling.top_k).values[:, -1:]
         probabilities = torch.where(probabilities >= lowest_kept, probabilities, 0.0)

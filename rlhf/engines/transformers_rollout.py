@@ -15,6 +15,7 @@ from rlhf.engines.pretrained import context_limit, load_causal_lm
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.sampling import choose, uniforms
 from rlhf.engines.settings import TransformersRolloutConfig
+from rlhf.engines.stop_strings import StopWatch, text_before_stop
 from rlhf.engines.weight_loading import load_strictly
 from rlhf.errors import ConfigError, RunError
 from rlhf.types import Completion, Prompt, Sampling
@@ -32,6 +33,7 @@ class _Row:
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     stopped: bool = False
+    watch: StopWatch | None = None
 
 
 class TransformersRollout:
@@ -56,16 +58,23 @@ class TransformersRollout:
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
 
-        `logprobs` are float32, at the temperature, of the distribution before top-k and top-p.
+        `logprobs` are float32, at the temperature, of the whole distribution.
         """
         if self._half_loaded:
             raise RunError(f"generation after weights failed to load: {self._half_loaded}")
         check_prompts(prompts, sampling, self.network.config.get_text_config().vocab_size, self.limit)
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
-        rows = [_Row(prompt=i, sample=k) for i in by_length for k in range(sampling.num_samples)]
+        rows = [
+            _Row(prompt=i, sample=k, watch=self._watch(prompts[i], sampling))
+            for i in by_length
+            for k in range(sampling.num_samples)
+        ]
         for start in range(0, len(rows), self.config.batch_size):
             self._generate_batch(prompts, rows[start : start + self.config.batch_size], sampling)
         return self._completions(len(prompts), rows)
+
+    def _watch(self, prompt: Prompt, sampling: Sampling) -> StopWatch | None:
+        return StopWatch(self.tokenizer, sampling.stop, prompt.token_ids) if sampling.stop else None
 
     def _generate_batch(self, prompts: Sequence[Prompt], rows: list[_Row], sampling: Sampling) -> None:
         stop_ids = self.stop_ids | set(sampling.stop_token_ids)
@@ -81,6 +90,8 @@ class TransformersRollout:
             tokens, logprobs = choose(logits, draws[:, step], sampling)
             columns.append((rows, tokens, logprobs))
             running = running & ~torch.isin(tokens, stops)
+            if sampling.stop:
+                running = running & ~_ended_by_text(rows, tokens)
             num_running = int(running.sum())
             if num_running == 0 or step + 1 == sampling.max_tokens:
                 break
@@ -133,12 +144,18 @@ class TransformersRollout:
             completion = Completion(
                 token_ids=tuple(row.tokens),
                 logprobs=tuple(row.logprobs),
-                text=str(self.tokenizer.decode(row.tokens, skip_special_tokens=True)),
+                text=self._text(row),
                 finish_reason="stop" if row.stopped else "length",
                 policy_version=self.version,
             )
             grouped[row.prompt].append(completion)
         return grouped
+
+    def _text(self, row: _Row) -> str:
+        decoded = str(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
+        if row.watch is None or row.watch.ended_at != len(row.tokens):
+            return decoded
+        return text_before_stop(row.watch.text, decoded)
 
     @torch.no_grad()
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
@@ -162,6 +179,12 @@ class TransformersRollout:
         nn.Module.to(self.network, self.device)
 
 
+def _ended_by_text(rows: Sequence[_Row], tokens: Tensor) -> Tensor:
+    """Which rows a stop string ends here, `[B]`; rows that ended before read on in vain."""
+    ended = [row.watch is not None and row.watch.read(token) for row, token in zip(rows, tokens.tolist(), strict=True)]
+    return torch.tensor(ended, device=tokens.device)
+
+
 def _write(columns: list[tuple[list[_Row], Tensor, Tensor]], stop_ids: frozenset[int]) -> None:
     """Tokens from the device to the rows, once a batch; what a row got after its end is dropped."""
     for rows, tokens, logprobs in columns:
@@ -169,4 +192,4 @@ def _write(columns: list[tuple[list[_Row], Tensor, Tensor]], stop_ids: frozenset
             if not row.stopped:
                 row.tokens.append(token)
                 row.logprobs.append(logprob)
-                row.stopped = token in stop_ids
+                row.stopped = token in stop_ids or (row.watch is not None and row.watch.ended_at == len(row.tokens))

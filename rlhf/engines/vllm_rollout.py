@@ -7,7 +7,7 @@ import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -19,8 +19,9 @@ from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.settings import VLLMRolloutConfig
+from rlhf.engines.stop_strings import require_stop_strings, text_before_stop
 from rlhf.engines.weight_loading import checked_weights
-from rlhf.errors import ConfigError, ResourceError, RunError, nearest
+from rlhf.errors import ConfigError, ResourceError, RunError, UnsupportedModel, nearest
 from rlhf.types import Completion, FinishReason, Prompt, Sampling
 
 _OURS = frozenset(
@@ -31,6 +32,7 @@ _OURS = frozenset(
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine belongs to this process and ends with it
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several actors on one machine must not be bound to the same cores
+    "VLLM_USE_V2_MODEL_RUNNER": "0",  # its sampler has no place to compute log-probs as a trainer does
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "WARNING",
 }
@@ -58,12 +60,14 @@ class VLLMRollout:
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
 
-        `logprobs` are at the temperature, of the distribution before top-k and top-p.
+        `logprobs` are at the temperature, of the whole distribution.
         """
         if self._half_loaded:
             raise RunError(f"generation after weights failed to load: {self._half_loaded}")
         check_prompts(prompts, sampling, self.vocab_size, self.limit)
-        self._report_logprobs(_logprobs_mode(sampling))
+        require_stop_strings(self.tokenizer, sampling.stop)
+        _require_temperature(sampling.temperature)
+        self._report_logprobs(sampling.temperature or 1.0)
         outputs = self.llm.generate(
             [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
             [self._parameters(prompt, sampling) for prompt in prompts],
@@ -97,11 +101,14 @@ class VLLMRollout:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            stop=list(sampling.stop),
+            logit_bias=dict(sampling.logit_bias) or None,
             max_tokens=sampling.max_tokens,
             stop_token_ids=sorted(self.stop_ids | set(sampling.stop_token_ids)),
             logprobs=0,  # of the sampled token alone
             seed=_seed(sampling.seed, prompt.id),
-            detokenize=False,
+            detokenize=bool(sampling.stop),
         )
 
     def _completions(self, output: Any, num_samples: int) -> list[Completion]:
@@ -111,33 +118,35 @@ class VLLMRollout:
 
     def _completion(self, sample: Any) -> Completion:
         tokens = tuple(sample.token_ids)
+        text = str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+        by_text = isinstance(sample.stop_reason, str)
         return Completion(
             token_ids=tokens,
             logprobs=tuple(step[token].logprob for step, token in zip(sample.logprobs, tokens, strict=True)),
-            text=str(self.tokenizer.decode(list(tokens), skip_special_tokens=True)),
+            text=text_before_stop(sample.text, text) if by_text else text,
             finish_reason=_finish_reason(sample.finish_reason),
             policy_version=self.version,
         )
 
-    def _report_logprobs(self, mode: str) -> None:
-        """Of which distribution: to vLLM an option of the engine, to us a matter of how completions are sampled."""
+    def _report_logprobs(self, temperature: float) -> None:
+        """Of the whole distribution at the temperature, as a trainer computes them.
+
+        By itself vLLM tells log-probs either before all that sampling does to logits, the temperature included, or
+        after all of it. One call of `generate` has one temperature, so the former are computed at that.
+        """
 
         def report(worker: Any) -> None:
-            worker.model_runner.sampler.logprobs_mode = mode
-            worker.model_runner.sampler.topk_topp_sampler.logprobs_mode = mode
+            sampler = worker.model_runner.sampler
+            sampler.logprobs_mode = "raw_logprobs"
+            sampler.compute_logprobs = lambda logits: (logits.float() / temperature).log_softmax(dim=-1)
 
         self.llm.collective_rpc(report)
 
 
-def _logprobs_mode(sampling: Sampling) -> Literal["raw_logprobs", "processed_logprobs"]:
-    """Raw: before temperature, top-k and top-p; processed: after all three. `ConfigError` where neither will do."""
-    narrowed = sampling.top_p < 1 or sampling.top_k > 0
-    if narrowed and sampling.temperature not in (0.0, 1.0):
-        raise ConfigError(
-            f"rollout: vLLM cannot tell log-probs at temperature {sampling.temperature:g} before top_p and top_k, as "
-            "training needs them; leave those out, set temperature 1, or take rollout.engine transformers"
-        )
-    return "raw_logprobs" if narrowed else "processed_logprobs"
+def _require_temperature(temperature: float) -> None:
+    """What is hotter vLLM refuses; what is colder it takes for 0.01 without a word to the caller."""
+    if temperature and not 0.01 <= temperature <= 2:
+        raise ConfigError(f"rollout.temperature: vLLM samples at 0 or from 0.01 to 2, given {temperature:g}")
 
 
 def _seed(seed: int, prompt_id: str) -> int:
@@ -186,7 +195,8 @@ def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> 
         with torch.random.fork_rng():  # vLLM seeds torch for the whole process
             llm = LLM(**arguments)
             # One token: what this vLLM cannot run shows here, and what it compiles is compiled.
-            llm.generate([{"prompt_token_ids": [0]}], SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
+            prompts: Any = [{"prompt_token_ids": [0]}]
+            llm.generate(prompts, SamplingParams(max_tokens=1, detokenize=False), use_tqdm=False)
             return llm
     except (ValueError, RuntimeError, NotImplementedError) as error:
         raise _explained(error, model) from error
@@ -204,7 +214,7 @@ def _explained(error: Exception, model: ModelConfig) -> Exception:
     said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).strip().splitlines()[0]
     lowered = str(error).lower()
     if any(sign in lowered for sign in ("architecture", "unsupported cpu attention", "not supported")):
-        return ConfigError(f"vLLM cannot run {model.path}: {said}; set rollout.engine: transformers")
+        return UnsupportedModel(f"vLLM cannot run {model.path}: {said}; set rollout.engine: transformers")
     if "memory" in lowered:
         return ResourceError(f"{model.path} does not fit into vLLM's memory: {said}")
     return RunError(f"vLLM did not start: {said}")

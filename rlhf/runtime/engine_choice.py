@@ -1,12 +1,14 @@
-"""Which train engine `engine: auto` means."""
+"""Which engines `auto` means."""
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
 
-from rlhf.config import Part
-from rlhf.errors import ConfigError
+from rlhf.config import ModelConfig, Part
+from rlhf.errors import ConfigError, UnsupportedModel
+from rlhf.protocols import RolloutEngine
+from rlhf.registry import Registry
 
 
 def chosen_engine(part: Part, num_workers: int, *, trained: bool) -> Part:
@@ -26,6 +28,27 @@ def chosen_engine(part: Part, num_workers: int, *, trained: bool) -> Part:
             "(pip install 'rlhf[deepspeed]', and a C++ compiler)"
         )
     return part
+
+
+def built_rollout(part: Part, model: ModelConfig, registry: Registry) -> tuple[RolloutEngine, str | None]:
+    """The rollout engine in this process and, for `auto`, a line that says which one it is and why.
+
+    `auto` is `vllm` where that is installed and runs the model, which only trying tells, and else `transformers`.
+    """
+
+    def build(kind: str) -> RolloutEngine:
+        engine: RolloutEngine = registry.build("rollout_engine", kind, part.options, model, where="rollout.engine")
+        return engine
+
+    if part.type != "auto":
+        return build(part.type), None
+    if importlib.util.find_spec("vllm") is None:
+        return build("transformers"), "rollout.engine auto: transformers, since vLLM is not installed"
+    try:
+        return build("vllm"), "rollout.engine auto: vllm"
+    except UnsupportedModel as error:
+        reason = str(error).partition("; set rollout.engine")[0]
+        return build("transformers"), f"rollout.engine auto: transformers, since {reason}"
 
 
 def deepspeed_works() -> bool:

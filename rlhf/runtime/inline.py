@@ -8,6 +8,7 @@ from rlhf.config import Part
 from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
+from rlhf.runtime.engine_choice import built_rollout
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
 from rlhf.runtime.plan import StagePlan
@@ -20,7 +21,7 @@ def run_inline(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
     if any(workers.num > 1 for workers in plan.runtime.workers.values()):
         raise ConfigError("runtime.workers: the inline runtime is one process; use runtime.type=ray for more")
     use_threads(plan, processes=1)
-    rollout = build_rollout(plan, plugins) if plan.samples else None
+    rollout = build_rollout(plan, plugins, journal) if plan.samples else None
     return drive(LiveRun(plan, plugins, build_engines(plan, plugins), rollout, journal), resume=resume)
 
 
@@ -41,12 +42,11 @@ def with_reference(engines: dict[str, Any]) -> dict[str, Any]:
     return engines
 
 
-def build_rollout(plan: StagePlan, plugins: Plugins) -> RolloutEngine:
+def build_rollout(plan: StagePlan, plugins: Plugins, journal: Journal) -> RolloutEngine:
     """The rollout engine, loaded with the policy's starting weights."""
-    part = plan.config.rollout.engine
-    engine: RolloutEngine = plugins.registry.build(
-        "rollout_engine", part.type, part.options, plan.config.model, where="rollout.engine"
-    )
+    engine, choice = built_rollout(plan.config.rollout.engine, plan.config.model, plugins.registry)
+    if choice is not None:
+        journal.note(choice)
     return engine
 
 

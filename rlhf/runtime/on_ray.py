@@ -9,6 +9,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins, compare_fingerprints
 from rlhf.recipe import Recipe
 from rlhf.runtime.engine_choice import chosen_engine
@@ -62,7 +63,7 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
         }
         try:
             _require_same_plugins(workers, plugins, plan.runtime.start_timeout)
-            engines, rollout = _build_engines(plan, workers), RolloutGroup(workers["rollout"])
+            engines, rollout = _build_engines(plan, workers, journal), RolloutGroup(workers["rollout"])
             run = LiveRun(plan, plugins, engines, rollout, journal, at_once=True)
             return drive(run, resume=resume)
         finally:
@@ -79,7 +80,7 @@ def _require_same_plugins(workers: dict[str, list[Any]], plugins: Plugins, timeo
             compare_fingerprints(mine, theirs, f"{role} worker {rank}")
 
 
-def _build_engines(plan: StagePlan, workers: dict[str, list[Any]]) -> dict[str, Any]:
+def _build_engines(plan: StagePlan, workers: dict[str, list[Any]], journal: Journal) -> dict[str, Any]:
     """Every role's models, loaded at the same time."""
     started = []
     for role, spec in plan.specs.items():
@@ -89,9 +90,19 @@ def _build_engines(plan: StagePlan, workers: dict[str, list[Any]]) -> dict[str, 
     part = plan.config.rollout.engine
     started += [("rollout", worker.build.remote(part, plan.config.model)) for worker in workers["rollout"]]
     for role in workers:
-        results([reference for owner, reference in started if owner == role], role, plan.runtime.start_timeout)
+        built = results([reference for owner, reference in started if owner == role], role, plan.runtime.start_timeout)
+        if role == "rollout":
+            _note_choice(built, journal)
     engines: dict[str, Any] = {role: EngineGroup(role, workers[role]) for role in plan.specs}
     return with_reference(engines)
+
+
+def _note_choice(choices: list[str | None], journal: Journal) -> None:
+    """Say which engine `auto` is; refuse two kinds in one run, whose samples would not be those of either."""
+    if len(set(choices)) > 1:
+        raise ConfigError(f"{' but '.join(map(str, dict.fromkeys(choices)))} elsewhere; name one in rollout.engine")
+    if choices[0] is not None:
+        journal.note(choices[0])
 
 
 def _ranks(members: list[Any]) -> list[dict[str, str]]:

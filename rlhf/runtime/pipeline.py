@@ -25,6 +25,7 @@ from rlhf.runtime.journal import DriverJournal, Interruption, Journal
 from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
 from rlhf.runtime.result import RunResult
+from rlhf.runtime.sampling_checks import require_sampling_fits
 from rlhf.runtime.stage import StageOutcome
 from rlhf.runtime.vocabularies import require_one_vocabulary, require_one_vocabulary_ahead
 from rlhf.tracking.progress import Progress, progress_for
@@ -48,6 +49,7 @@ def prepare(
         if not _made_by_a_stage(loaded, name):
             require_model(plan.config.model)
         require_one_vocabulary_ahead(loaded, plan)
+        require_sampling_fits(loaded, plan)
     if loaded.evaluation is not None:
         check_evaluation(loaded.evaluation)
     return loaded, plugins

@@ -23,7 +23,7 @@ def require_one_vocabulary(plan: StagePlan) -> None:
 
 def require_one_vocabulary_ahead(recipe: Recipe, plan: StagePlan) -> None:
     """The same before any stage has run: a stage's model has the tokenizer of what it starts from."""
-    own = _origin(recipe, recipe.stages[plan.name].model)
+    own = origin_of(recipe, recipe.stages[plan.name].model)
     others = _origins(recipe, plan.name)
     for role, model in others.items():
         if model.path is not None:
@@ -44,10 +44,10 @@ def _origins(recipe: Recipe, name: str) -> dict[str, ModelConfig]:
     for role in ("reward", "cost"):
         members: tuple[ModelConfig, ...] = getattr(stage, f"{role}_model")
         named |= {role if n == 0 else f"{role}_{n + 1}": model for n, model in enumerate(members)}
-    return {role: _origin(recipe, model) for role, model in named.items() if model is not None}
+    return {role: origin_of(recipe, model) for role, model in named.items() if model is not None}
 
 
-def _origin(recipe: Recipe, model: ModelConfig) -> ModelConfig:
+def origin_of(recipe: Recipe, model: ModelConfig) -> ModelConfig:
     """What a model was made from: a folder or hub name, or (`path` is None) a fresh model of a stage."""
     while model.path is not None and model.path.startswith("stage:"):
         model = recipe.stages[model.path.removeprefix("stage:")].model

@@ -12,6 +12,7 @@ import ray
 
 from rlhf.config import ModelConfig, Part, RoleSpec
 from rlhf.plugins import PluginSettings, load_plugins
+from rlhf.runtime.engine_choice import built_rollout
 from rlhf.types import Completion, Prompt, Sampling
 
 
@@ -85,8 +86,10 @@ class EngineWorker(_Worker):
 class RolloutWorker(_Worker):
     """One rollout engine."""
 
-    def build(self, part: Part, model: ModelConfig) -> None:
-        self._engine = self._plugins.registry.build("rollout_engine", part.type, part.options, model)
+    def build(self, part: Part, model: ModelConfig) -> str | None:
+        """Build the engine; for `auto`, a line that says which."""
+        self._engine, choice = built_rollout(part, model, self._plugins.registry)
+        return choice
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         completions: list[list[Completion]] = self._engine.generate(prompts, sampling)

@@ -121,19 +121,26 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    """Leaves out tokens less likely than this share of the likeliest one."""
     num_samples: int = 1
     stop_token_ids: tuple[int, ...] = ()
     """Ends of a turn, besides those the model itself names."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a sample. Its tokens go up to the one that completes such a text; its own text ends before it."""
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    """Added to the logits of tokens, by id, before the temperature; log-probs are told without it."""
     seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What the policy said: `token_ids` include the end-of-turn token when `finish_reason` is "stop".
+    """What the policy said: `token_ids` include what ended it when `finish_reason` is "stop": the end-of-turn token,
+    or the tokens of a stop string, which `text` leaves out.
 
-    `logprobs` are those of the sampled tokens: float32, at the sampling temperature (at 1 where that is 0), before
-    top-k and top-p, which is what the train engine computes. `policy_version` is the number of weight hand-overs the
-    engine had seen.
+    `logprobs` are those of the sampled tokens: float32, at the sampling temperature (at 1 where that is 0), of the
+    policy's whole distribution: before logit bias, top-k, top-p and min-p, which is what the train engine computes.
+    `policy_version` is the number of weight hand-overs the engine had seen.
     """
 
     token_ids: tuple[int, ...]

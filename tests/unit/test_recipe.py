@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rlhf.config import Part
 from rlhf.errors import ConfigError
 from rlhf.plugins import load_plugins
 from rlhf.recipe import Recipe, check_parts, load_recipe
 from rlhf.recipe_file import merged, parse_override, read_yaml, shipped_recipes
+from rlhf.types import Sampling
 
 SFT = {"algorithm": "sft", "model": "new", "data": "pocket"}
 PIPELINE = {
@@ -108,6 +111,31 @@ def test_number_written_without_a_point(write: Callable[[str], Path]) -> None:
     assert stage_of(path).optimizer.lr == 1e-6
 
 
+def test_sampling_options_reach_the_engine() -> None:
+    rollout = {"min_p": 0.1, "stop": "User:", "logit_bias": {7: -100, "9": 2.5}, "engine": "vllm", "top_k": 4}
+    config = stage_of(SFT | {"rollout": rollout}).rollout
+    assert config.engine == Part(type="vllm")
+    asked = config.sampling(3, 11, (2,))
+    wanted = Sampling(max_tokens=64, top_k=4, min_p=0.1, stop=("User:",), logit_bias={7: -100.0, 9: 2.5})
+    assert asked == replace(wanted, num_samples=3, seed=11, stop_token_ids=(2,))
+    assert stage_of(SFT | {"rollout": {"stop": ["a", "b"]}}).rollout.stop == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("rollout", "said"),
+    [
+        ({"stop": ""}, "stages.sft.rollout.stop.0: string should have at least 1 character (given: '')."),
+        ({"min_p": 1.5}, "rollout.min_p: input should be less than or equal to 1 (given: 1.5)."),
+        ({"logit_bias": {-1: 2}}, "rollout.logit_bias.-1"),
+        ({"logit_bias": {"the": 2}}, "rollout.logit_bias.the"),
+        ({"logit_bias": {5: 200}}, "rollout.logit_bias.5: input should be less than or equal to 100 (given: 200)."),
+        ({"max_tokens": 0}, "rollout.max_tokens: input should be greater than or equal to 1 (given: 0)."),
+    ],
+)
+def test_impossible_sampling_is_refused(rollout: Any, said: str) -> None:
+    assert said.removeprefix("stages.sft.") in refusal(SFT | {"rollout": rollout})
+
+
 def test_part_options_are_checked_by_the_part() -> None:
     assert parts_refusal(SFT | {"algorithm": "sff"}).startswith("algorithm: no algorithm is called 'sff'. Did you mean")
     message = parts_refusal(SFT | {"algorithm": {"type": "sft", "epoch": 2}})
@@ -120,6 +148,10 @@ def test_part_options_are_checked_by_the_part() -> None:
     assert parts_refusal(SFT | {"monitor": ["kindness"]}).startswith("monitor: no grader is called 'kindness'.")
     rollout = {"engine": {"type": "vllmm"}}
     assert parts_refusal(SFT | {"rollout": rollout}).startswith("rollout.engine: no rollout_engine is called 'vllmm'.")
+    rollout = {"engine": {"type": "auto", "batch_size": 4}}
+    assert parts_refusal(SFT | {"rollout": rollout}) == (
+        "rollout.engine: auto takes no options, given batch_size; name the engine they are of"
+    )
     pipeline = {"stages": {"a": SFT, "b": SFT | {"engine": {"type": "torch", "tokens": 1}}}}
     assert parts_refusal(pipeline).startswith("stages.b.engine.tokens: unknown key.")
 

@@ -21,6 +21,24 @@ def grpo(kind: str) -> dict[str, Any]:
     return recipe
 
 
+@pytest.mark.parametrize(
+    ("kind", "hidden_size", "taken"),
+    [("inline", 64, "vllm"), ("inline", 32, "transformers, since vLLM cannot run "), ("ray", 64, "vllm")],
+)
+def test_auto_says_which_engine_it_took_and_why(
+    tmp_path: Path, kind: str, hidden_size: int, taken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = grpo(kind)
+    recipe["stages"]["sft"]["model"]["new"]["hidden_size"] = hidden_size
+    recipe["stages"]["grpo"]["rollout"]["engine"] = "auto"
+    run = rlhf.train(recipe, out=tmp_path / "run")
+    assert run.metrics[-1]["stage"] == "grpo"
+    said = [line for line in capsys.readouterr().err.splitlines() if "rollout.engine auto" in line]
+    assert len(said) == 1
+    assert f"rollout.engine auto: {taken}" in said[0]
+    assert "set rollout.engine" not in said[0]
+
+
 def test_weights_and_figures_are_those_of_one_process(tmp_path: Path) -> None:
     whole = rlhf.train(grpo("inline"), out=tmp_path / "whole")
     runs = [rlhf.train(last_stage_from(grpo(kind), whole.folder), out=tmp_path / kind) for kind in ("inline", "ray")]

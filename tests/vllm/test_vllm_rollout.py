@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,16 @@ from transformers import (
 )
 
 from rlhf.config import ModelConfig, OptimizerConfig, RoleSpec
-from rlhf.engines.settings import TorchConfig, VLLMRolloutConfig
+from rlhf.engines.settings import TorchConfig, TransformersRolloutConfig, VLLMRolloutConfig
 from rlhf.engines.torch_engine import TorchEngine
+from rlhf.engines.transformers_rollout import TransformersRollout
 from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.types import Completion, Prompt, Sampling, TokenBatch
+from tests.unit.engines.answering import (
+    assert_impossible_requests_are_refused,
+    assert_stop_strings_end_samples,
+    flat,
+)
 from tests.unit.engines.families import VOCAB_SIZE, make_batch, write_model, write_tokenizer
 from tests.unit.engines.losses import Likelihood
 
@@ -89,7 +96,17 @@ def gap(engine: Any, trainer: TorchEngine, sampling: Sampling) -> float:
 @pytest.mark.usefixtures("as_saved")
 @pytest.mark.parametrize(
     ("temperature", "narrowed"),
-    [(1.0, {}), (0.6, {}), (1.7, {}), (1.0, {"top_p": 0.8}), (1.0, {"top_k": 5}), (0.0, {})],
+    [
+        (1.0, {}),
+        (0.6, {}),
+        (1.7, {}),
+        (1.7, {"top_p": 0.8}),
+        (0.6, {"top_k": 5}),
+        (0.6, {"min_p": 0.1}),
+        (1.3, {"logit_bias": {5: 4.0, 1: -100.0}}),
+        (0.0, {}),
+        (0.0, {"logit_bias": {5: 100.0}}),
+    ],
 )
 def test_logprobs_are_those_the_trainer_computes(engine: Any, path: str, temperature: float, narrowed: Any) -> None:
     sampling = Sampling(max_tokens=10, temperature=temperature, num_samples=2, **narrowed)
@@ -184,12 +201,41 @@ def test_what_does_not_fit_is_refused_before_any_prompt_runs(engine: Any) -> Non
         ((), "prompt 'p' has no tokens"),
         ((3, 61), "prompt 'p' has token 61; the model's vocabulary has 61"),
         ((3,) * 60, "prompt 'p' has 60 tokens and max_tokens is 5, together more than the context of 64"),
+        ((3,) * 64, "prompt 'p' has 64 tokens, which leaves no room for an answer in the context of 64"),
     ]:
         with pytest.raises(DataError, match=message):
             engine.generate([*PROMPTS, Prompt(id="p", text="", token_ids=ids)], Sampling(max_tokens=5))
     assert engine.generate([], Sampling(max_tokens=5)) == []
-    with pytest.raises(ConfigError, match=r"log-probs at temperature 0\.6 before top_p and top_k"):
-        engine.generate(PROMPTS, Sampling(max_tokens=5, temperature=0.6, top_p=0.9))
+    assert_impossible_requests_are_refused(engine, PROMPTS)
+    for temperature in (2.5, 0.001):
+        with pytest.raises(ConfigError, match=rf"samples at 0 or from 0\.01 to 2, given {temperature:g}"):
+            engine.generate(PROMPTS, Sampling(max_tokens=5, temperature=temperature))
+
+
+@pytest.mark.usefixtures("as_saved")
+def test_stop_strings_end_samples_and_keep_their_tokens(engine: Any) -> None:
+    assert_stop_strings_end_samples(engine, PROMPTS, Sampling(max_tokens=12, num_samples=6, temperature=1.5))
+
+
+@pytest.mark.usefixtures("as_saved")
+def test_stop_strings_are_those_of_the_transformers_engine(engine: Any, path: str) -> None:
+    """Greedy answers, which both engines agree on, word by word."""
+    other = TransformersRollout(TransformersRolloutConfig(), ModelConfig(path=path))
+    for stop in (("w5",), ("7 w",), (" w1", "w2"), ("3",)):
+        sampling = Sampling(max_tokens=12, temperature=0, stop=stop, logit_bias={4: 2.0, 9: -100.0})
+        mine, theirs = (flat(one.generate(PROMPTS, sampling)) for one in (engine, other))
+        for a, b in zip(mine, theirs, strict=True):
+            assert (a.token_ids, a.text, a.finish_reason) == (b.token_ids, b.text, b.finish_reason)
+
+
+@pytest.mark.usefixtures("as_saved")
+def test_a_banned_token_never_comes_and_narrowing_leaves_what_it_should(engine: Any) -> None:
+    hot = Sampling(max_tokens=12, num_samples=8, temperature=1.5)
+    assert all(len(c.token_ids) == 12 for c in flat(engine.generate(PROMPTS, replace(hot, logit_bias={1: -100.0}))))
+    greedy = engine.generate(PROMPTS, replace(hot, temperature=0.0, num_samples=1))
+    for likeliest in ({"min_p": 1.0}, {"top_k": 1}):
+        narrowed = engine.generate(PROMPTS, replace(hot, num_samples=2, **likeliest))
+        assert [group[1].token_ids for group in narrowed] == [group[0].token_ids for group in greedy]
 
 
 @pytest.mark.parametrize(

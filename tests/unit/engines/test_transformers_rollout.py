@@ -13,6 +13,11 @@ from rlhf.engines.torch_engine import TorchEngine
 from rlhf.engines.transformers_rollout import TransformersRollout
 from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.types import Prompt, Sampling, TokenBatch
+from tests.unit.engines.answering import (
+    assert_impossible_requests_are_refused,
+    assert_stop_strings_end_samples,
+    flat,
+)
 from tests.unit.engines.families import make_batch
 from tests.unit.engines.losses import Likelihood
 
@@ -67,7 +72,9 @@ def test_seeds_prompts_and_sample_indices_tell_samples_apart(model_path):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
-@pytest.mark.parametrize("narrowed", [{}, {"top_p": 0.8}, {"top_k": 5}])
+@pytest.mark.parametrize(
+    "narrowed", [{}, {"top_p": 0.8}, {"top_k": 5}, {"min_p": 0.1}, {"logit_bias": {5: 4.0, 1: -100}}]
+)
 def test_logprobs_are_those_the_trainer_computes(model_path, temperature, narrowed):
     path = model_path("qwen3")
     sampling = Sampling(max_tokens=10, temperature=temperature, num_samples=2, **narrowed)
@@ -93,6 +100,10 @@ def test_draws_follow_the_distribution():
         ({"top_k": 2}, [0, 3]),
         ({"top_p": 0.8}, [0, 3]),
         ({"top_p": 0.1}, [3]),
+        ({"min_p": 0.28}, [0, 3]),  # the others have 0.287, 0.082 and 0.024 of the likeliest one's probability
+        ({"min_p": 0.29}, [3]),
+        ({"min_p": 0.05, "top_k": 2}, [0, 3]),
+        ({"min_p": 1.0}, [3]),
     ]:
         sampling = Sampling(max_tokens=1, temperature=0.8, **narrowing)
         tokens, logprobs = choose(logits.expand(number, -1), draws, sampling)
@@ -101,6 +112,23 @@ def test_draws_follow_the_distribution():
         shares = torch.bincount(tokens, minlength=5) / number
         assert float((shares - wanted).abs().max()) < 4 * (0.25 / number) ** 0.5
         torch.testing.assert_close(logprobs, (logits[0] / 0.8).log_softmax(-1)[tokens])
+
+
+def test_draws_follow_the_biased_distribution_and_log_probs_the_policys():
+    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0]])
+    bias = torch.tensor([0.0, 2.0, 100.0, -100.0])
+    number = 20_000
+    draws = torch.stack([uniforms(0, "p", i, 1) for i in range(number)])[:, 0]
+    for given in ({1: 2.0, 3: -100.0}, {1: 2.0, 2: 100.0, 3: -100.0}):
+        sampling = Sampling(max_tokens=1, temperature=0.8, logit_bias=given)
+        tokens, logprobs = choose(logits.expand(number, -1), draws, sampling)
+        added = torch.tensor([bias[i] if i in given else 0.0 for i in range(4)])
+        wanted = ((logits[0] + added) / 0.8).softmax(-1)
+        shares = torch.bincount(tokens, minlength=4) / number
+        assert float((shares - wanted).abs().max()) < 4 * (0.25 / number) ** 0.5
+        torch.testing.assert_close(logprobs, (logits[0] / 0.8).log_softmax(-1)[tokens])
+        greedy, _ = choose(logits, draws[:1], Sampling(max_tokens=1, temperature=0, logit_bias=given))
+        assert greedy.item() == int((logits[0] + added).argmax())
 
 
 def test_a_draw_at_either_end_is_a_possible_token():
@@ -158,12 +186,31 @@ def test_prompts_that_do_not_fit_are_refused_before_any_runs(model_path):
         ((), "prompt 'p' has no tokens"),
         ((3, 61), "prompt 'p' has token 61; the model's vocabulary has 61"),
         ((3,) * 60, "prompt 'p' has 60 tokens and max_tokens is 5, together more than the context of 64"),
+        ((3,) * 64, "prompt 'p' has 64 tokens, which leaves no room for an answer in the context of 64; shorten it"),
     ]:
         with pytest.raises(DataError, match=message):
             engine.generate([*PROMPTS, Prompt(id="p", text="", token_ids=ids)], Sampling(max_tokens=5))
     assert engine.generate([], Sampling(max_tokens=5)) == []
     (completion,) = engine.generate([Prompt(id="p", text="", token_ids=(3,) * 59)], Sampling(max_tokens=5))[0]
     assert 1 <= len(completion.token_ids) <= 5
+
+
+def test_what_no_engine_can_do_is_refused(model_path):
+    assert_impossible_requests_are_refused(rollout(model_path("llama")), PROMPTS)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_stop_strings_end_samples_and_keep_their_tokens(model_path, batch_size):
+    engine = rollout(model_path("llama"), batch_size=batch_size)
+    assert_stop_strings_end_samples(engine, PROMPTS, Sampling(max_tokens=12, num_samples=6, temperature=1.5))
+
+
+def test_a_banned_token_never_comes_and_a_favoured_one_always(model_path):
+    engine = rollout(model_path("llama"))
+    sampling = Sampling(max_tokens=12, num_samples=8, temperature=1.5, logit_bias={1: -100})
+    assert all(len(c.token_ids) == 12 for c in flat(engine.generate(PROMPTS, sampling)))
+    always = engine.generate(PROMPTS, Sampling(max_tokens=12, logit_bias={7: 100}))
+    assert {c.token_ids for c in flat(always)} == {(7,) * 12}
 
 
 def test_a_folder_without_a_tokenizer_is_refused(model_path, tmp_path):
