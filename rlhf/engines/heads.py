@@ -27,6 +27,10 @@ class LogprobHead(nn.Module):
         self.softcap: float | None = getattr(config, "final_logit_softcapping", None)
         self.temperature = temperature
 
+    def logits(self, hidden_NH: Tensor) -> Tensor:
+        """`[N, V]`, whole, before the temperature."""
+        return output_head(cast(Tensor, self.weight), self.bias, self.scale, self.softcap)(hidden_NH)
+
     def forward(self, hidden_NH: Tensor, targets_N: Tensor, entropy_grad: bool) -> tuple[Tensor, Tensor]:
         """`log p(target)` and the entropy of the distribution, both `[N]`, of `logits / temperature`."""
         return token_logprobs(

@@ -6,6 +6,7 @@ apart by the groups of `packed_attention`, or by position ids that restart at 0,
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -125,15 +126,15 @@ def _families(batch: TokenBatch, prompts: Sequence[int]) -> tuple[list[list[int]
 def _groups(
     families: Sequence[Sequence[int]], shared: Sequence[int], lengths: Sequence[int], device: torch.device
 ) -> tuple[Group, ...]:
-    groups: list[Group] = []
-    alike: list[int] = []
-    for family in families:
-        if prefix := shared[family[0]]:
-            groups.append(Group(prefix, tuple(lengths[row] - prefix for row in family), device))
-            continue
-        length = lengths[family[0]]
-        if alike and -(-length // ALIKE) != -(-alike[0] // ALIKE):
-            groups.append(Group(0, tuple(alike), device))
-            alike = []
-        alike.append(length)
-    return (*groups, Group(0, tuple(alike), device)) if alike else tuple(groups)
+    together = [family for family in families if shared[family[0]]]
+    alone = [lengths[row] for family in families[len(together) :] for row in family]
+    return (
+        *(Group(p := shared[family[0]], tuple(lengths[row] - p for row in family), device) for family in together),
+        *groups_of_alike(alone, device),
+    )
+
+
+def groups_of_alike(lengths: Sequence[int], device: torch.device) -> tuple[Group, ...]:
+    """Rows that share nothing, in this order, neighbours of like length in one group."""
+    groups = itertools.groupby(lengths, key=lambda length: -(-length // ALIKE))
+    return tuple(Group(0, tuple(alike), device) for _, alike in groups)

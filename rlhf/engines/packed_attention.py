@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 NAME = "rlhf_rows"
 """Under which transformers knows this attention."""
 
-_UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
+UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
 """What some families ask of attention and this one does not do."""
 
 
@@ -152,7 +152,7 @@ def _attention(
     """What transformers calls in every layer, with `[1, H, N, D]`; without groups, its own attention."""
     if groups is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    if unknown := [name for name in _UNKNOWN if options.get(name) is not None]:
+    if unknown := [name for name in UNKNOWN if options.get(name) is not None]:
         raise NotImplementedError(f"packed attention with {', '.join(unknown)}")
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     return attend(groups, query, key, value, scaling=scaling, window=sliding_window)[None], None

@@ -29,8 +29,8 @@ def check_head(model: PolicyModel, network: PreTrainedModel) -> None:
     with model.precision.autocast():
         logits = network(input_ids=tokens, use_cache=False).logits.float() / model.head.temperature
     theirs_N = logits.log_softmax(-1)[0, :-1].gather(-1, tokens[0, 1:, None]).squeeze(-1)
-    tolerance = _tolerance(model.precision.compute)
-    if not torch.allclose(ours_N, theirs_N, atol=tolerance, rtol=tolerance):
+    close = tolerance(model.precision.compute)
+    if not torch.allclose(ours_N, theirs_N, atol=close, rtol=close):
         raise ConfigError(
             f"{type(network).__name__} computes its logits in a way this toolkit does not know "
             f"(log-probs differ by {float((ours_N - theirs_N).abs().max()):.2g}); use a model of another family"
@@ -44,8 +44,8 @@ def check_reads_left_to_right(network: PreTrainedModel) -> None:
     other = tokens.clone()
     other[0, -1] = (other[0, -1] + 1) % network.config.get_text_config().vocab_size
     one, two = (network.base_model(input_ids=ids, use_cache=False)[0][:, :-1] for ids in (tokens, other))
-    tolerance = _tolerance(network.dtype)
-    if not torch.allclose(one, two, atol=tolerance, rtol=tolerance):
+    close = tolerance(network.dtype)
+    if not torch.allclose(one, two, atol=close, rtol=close):
         raise ConfigError(f"{type(network).__name__} reads ahead: encoders are no policies; masked_lm trains them")
 
 
@@ -56,10 +56,10 @@ def reads_packed_rows(network: PreTrainedModel, batch: TokenBatch, rows: Layout)
         packed = network.base_model(input_ids=rows.tokens, use_cache=False, **rows.arguments())[0][0]
     except (NotImplementedError, TypeError, ValueError):
         return False
-    tolerance = _tolerance(network.dtype)
+    close = tolerance(network.dtype)
     for tokens, length, places in zip(batch.tokens, batch.lengths_B.tolist(), rows.places, strict=True):
         alone = network.base_model(input_ids=tokens[None, :length], use_cache=False)[0][0]
-        if not torch.allclose(packed[places[:length]], alone, atol=tolerance, rtol=tolerance):
+        if not torch.allclose(packed[places[:length]], alone, atol=close, rtol=close):
             return False
     return True
 
@@ -70,6 +70,6 @@ def _some_tokens(network: PreTrainedModel, number: int) -> Tensor:
     return tokens.to(network.device)
 
 
-def _tolerance(dtype: torch.dtype) -> float:
+def tolerance(dtype: torch.dtype) -> float:
     """What is wrong is off by far more than the rounding of the format."""
     return 1e-3 if dtype == torch.float32 else 0.3

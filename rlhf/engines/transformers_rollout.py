@@ -1,15 +1,17 @@
-"""Generation in plain transformers: left-padded batches, a KV cache, each prompt computed once for all its samples."""
+"""Generation in plain transformers: samples of many prompts at once, each prompt computed once for all its samples."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, DynamicCache
+from transformers import AutoTokenizer
 
 from rlhf.config import ModelConfig
+from rlhf.engines.decoder_choice import chosen_decoder
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
@@ -45,6 +47,7 @@ class TransformersRollout:
         self.precision = Precision.of(model, self.device, full_weights=False)
         self.network = load_causal_lm(model, self.precision.storage).requires_grad_(False)
         self.wake()
+        self.decoder = chosen_decoder(self.network)
         self.limit = context_limit(model, self.network.config)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
@@ -54,7 +57,7 @@ class TransformersRollout:
         self.version = 0
         self._half_loaded: str | None = None
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
 
@@ -69,8 +72,10 @@ class TransformersRollout:
             for i in by_length
             for k in range(sampling.num_samples)
         ]
-        for start in range(0, len(rows), self.config.batch_size):
-            self._generate_batch(prompts, rows[start : start + self.config.batch_size], sampling)
+        whole_prompts = self.config.batch_size // sampling.num_samples * sampling.num_samples
+        size = whole_prompts or self.config.batch_size
+        for start in range(0, len(rows), size):
+            self._generate_batch(prompts, rows[start : start + size], sampling)
         return self._completions(len(prompts), rows)
 
     def _watch(self, prompt: Prompt, sampling: Sampling) -> StopWatch | None:
@@ -78,8 +83,8 @@ class TransformersRollout:
 
     def _generate_batch(self, prompts: Sequence[Prompt], rows: list[_Row], sampling: Sampling) -> None:
         stop_ids = self.stop_ids | set(sampling.stop_token_ids)
-        cache, mask, logits = self._prefill(prompts, rows)
-        position = mask.sum(dim=1, keepdim=True)
+        samples = Counter(row.prompt for row in rows)
+        logits = self.decoder.start([prompts[i].token_ids for i in samples], list(samples.values()))
         draws = torch.stack(
             [uniforms(sampling.seed, prompts[r.prompt].id, r.sample, sampling.max_tokens) for r in rows]
         ).to(self.device)
@@ -97,46 +102,11 @@ class TransformersRollout:
                 break
             if num_running <= COMPACT_AT * len(rows):
                 kept = running.nonzero().squeeze(1)
-                cache.batch_select_indices(kept)
-                mask, position, draws, tokens = mask[kept], position[kept], draws[kept], tokens[kept]
+                self.decoder.keep(kept)
                 rows, running = [rows[i] for i in kept.tolist()], running[kept]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            logits = self._forward(tokens[:, None], mask, position, cache)
-            position = position + 1
+                draws, tokens = draws[kept], tokens[kept]
+            logits = self.decoder.step(tokens)
         _write(columns, stop_ids)
-
-    def _prefill(self, prompts: Sequence[Prompt], rows: list[_Row]) -> tuple[DynamicCache, Tensor, Tensor]:
-        """Cache, mask and next-token logits of every row; a prompt shared by several rows runs once."""
-        distinct = list(dict.fromkeys(row.prompt for row in rows))
-        width = max(len(prompts[i].token_ids) for i in distinct)
-        tokens = torch.zeros((len(distinct), width), dtype=torch.long)
-        mask = torch.zeros((len(distinct), width), dtype=torch.long)
-        for k, i in enumerate(distinct):
-            ids = torch.tensor(prompts[i].token_ids)
-            tokens[k, width - len(ids) :] = ids
-            mask[k, width - len(ids) :] = 1
-        tokens, mask = tokens.to(self.device), mask.to(self.device)
-        cache = DynamicCache(config=self.network.config)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        logits = self._forward(tokens, mask, positions, cache)
-        if len(distinct) < len(rows):
-            place = {prompt: k for k, prompt in enumerate(distinct)}
-            index = torch.tensor([place[row.prompt] for row in rows], device=self.device)
-            cache.batch_select_indices(index)
-            mask, logits = mask[index], logits[index]
-        return cache, mask, logits
-
-    def _forward(self, tokens: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-        """Logits of the next token, `[B, V]`."""
-        output = self.network(
-            input_ids=tokens,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1]  # type: ignore[no-any-return]
 
     def _completions(self, num_prompts: int, rows: list[_Row]) -> list[list[Completion]]:
         grouped: list[list[Completion]] = [[] for _ in range(num_prompts)]
