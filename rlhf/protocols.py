@@ -15,6 +15,7 @@ from rlhf.types import (
     Batch,
     Completion,
     Demonstration,
+    Fingerprint,
     Grade,
     LabelledBatch,
     LabelledCompletion,
@@ -71,7 +72,17 @@ class TrainEngine(Protocol[Out_co]):
         ...
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full, unsharded weights under Hugging Face names, tied heads included, adapters merged."""
+        """Full, unsharded weights under Hugging Face names, tied heads included, adapters merged, in the format that
+        the model computes in (`model.dtype`).
+        """
+        ...
+
+    def fingerprints(self) -> Mapping[str, Fingerprint] | None:
+        """Of the live parameters, under the names and in the format of `weights`; what its receiver is compared with.
+
+        A guest may leave this out, or return None, here or in the rollout engine: its weights are then handed on
+        without proof, and the run says so.
+        """
         ...
 
     def export(self, path: Path) -> None:
@@ -92,7 +103,15 @@ class RolloutEngine(Protocol):
         """`sampling.num_samples` completions for each prompt, in the prompts' order. Prompts carry `token_ids`."""
         ...
 
-    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None: ...
+    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
+        """Replace every weight by the one of its name; raises `RunError` on one that is missing, unknown, or of another
+        shape or format.
+        """
+        ...
+
+    def fingerprints(self) -> Mapping[str, Fingerprint] | None:
+        """Of the weights it holds after `load_weights`, by the trainer's names. A guest may leave this out."""
+        ...
 
     def sleep(self) -> None:
         """Give device memory back between rollouts; `wake` before the next."""

@@ -16,8 +16,10 @@ from torch import Tensor
 from rlhf.algorithms.figures import mean_of
 from rlhf.algorithms.policy_objective import Aggregation, PolicyLoss, TokenWeights
 from rlhf.config import PartConfig
+from rlhf.errors import RunError
 from rlhf.functional.aggregation import prompt_mean
 from rlhf.functional.correction import Beyond, Correction, chi_square, effective_sample_share, sampling_correction
+from rlhf.functional.engine_gap import engine_gap
 from rlhf.functional.kl import AdaptiveKL, k1, update_kl
 from rlhf.functional.masked import masked_mean
 from rlhf.protocols import Algorithm, Run
@@ -60,6 +62,11 @@ class PolicyGradientConfig(PartConfig):
     """
     loss_length: int | None = Field(default=None, ge=1)
     """The constant of `sequence_sum`; `rollout.max_tokens` is usual."""
+    max_logprob_gap: float | None = Field(default=0.1, gt=0)
+    """The run stops before it trains on samples whose log-probs the rollout engine tells otherwise than the train
+    engine, by more than this on average (metric `rollout/logprob_gap`): weights, temperature or tokens are not the same
+    on both sides. Engines agree to 1e-5 in float32, to about 0.02 in bfloat16; null: never.
+    """
     correction: Literal["off", "token", "sequence"] = "off"
     """Weighs losses by how likely the train engine finds what the rollout engine sampled, token by token or for whole
     completions: for rollout engines whose log-probs differ (see the metric `rollout/logprob_gap`).
@@ -127,6 +134,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
             return self._passed_over(run, step, "the rewards within every group are alike")
         batch = run.collate(rollouts)
         experience, figures = self.assess(run, batch)
+        _require_one_policy(figures.get("rollout/logprob_gap", 0.0), self.config.max_logprob_gap)
         if not len(experience):
             return figures | self._passed_over(run, step, "every completion was cut at rollout.max_tokens")
         updates = self.improve(run, experience, step)
@@ -180,7 +188,12 @@ class PolicyGradient(Algorithm, Generic[Config]):
     def figures(self, batch: ScoredBatch, models: Compared) -> Metrics:
         """How far the policy is from the reference, and the train engine from the rollout engine."""
         mask, sampled = batch.response_mask, batch.sampled_logprobs
-        figures = {"rollout/logprob_gap": float(masked_mean((models.old_logprobs - sampled).abs(), mask))}
+        gap = engine_gap(models.old_logprobs, sampled, mask)
+        figures = {
+            "rollout/logprob_gap": float(gap.mean),
+            "rollout/logprob_gap_max": float(gap.largest),
+            "rollout/logprob_error": float(gap.token_error),
+        }
         if models.ref_logprobs is not None:
             figures["policy/kl_to_reference"] = float(models.kl.sum(1).mean())
             figures["policy/kl_coef"] = self.kl_coef
@@ -275,6 +288,18 @@ def compared(batch: ScoredBatch, policy: Tensor, reference: Tensor | None = None
 def of_every_token(advantages_B: Tensor, mask: Tensor) -> Tensor:
     """A row's advantage on each of its tokens, `[B, T]`."""
     return torch.where(mask, advantages_B.unsqueeze(1), 0)
+
+
+def _require_one_policy(gap: float, limit: float | None) -> None:
+    """Refuse samples of another policy than the one that is trained, while nothing is trained on them yet."""
+    if limit is not None and not gap <= limit:
+        raise RunError(
+            f"rollout and train engine differ by {gap:.3g} nats a token on the same samples, more than "
+            f"algorithm.max_logprob_gap ({limit:g}); nothing was trained on them. Likely causes: weights that are old "
+            "or never arrived (a tied head), another number format (model.dtype), another temperature, another "
+            "tokenizer or chat template on one side. Where the engines differ by nature, raise the limit (null: none) "
+            "and set algorithm.correction"
+        )
 
 
 def _summed_up(collected: Sequence[Metrics]) -> Metrics:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from rlhf.config import RoleSpec
 from rlhf.engines.checkpoints import random_states, read_state, set_random_states, trained_parameters, write_state
-from rlhf.engines.export import export_model, full_weights, whole
+from rlhf.engines.export import export_model, handed_weights, whole
+from rlhf.engines.fingerprints import live_fingerprints, sampled, sampled_shard
 from rlhf.engines.micro_batched import MicroBatchedEngine
 from rlhf.engines.models import build_model
 from rlhf.engines.optimizer import adamw, clip, gradient_norm
@@ -28,7 +29,7 @@ from rlhf.engines.settings import DeepSpeedConfig
 from rlhf.engines.sharding import shard, shard_rows
 from rlhf.engines.zero_state import drop_gradients, restore_zero, zero_shapes, zero_tensors
 from rlhf.errors import ConfigError, RunError
-from rlhf.types import Batch
+from rlhf.types import Batch, Fingerprint
 
 
 class DeepSpeedEngine(MicroBatchedEngine):
@@ -133,8 +134,21 @@ class DeepSpeedEngine(MicroBatchedEngine):
         return gathered
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full weights by Hugging Face names, one at a time; every process must take them all."""
-        return full_weights(self.model.network, self._gather)
+        """Full weights by Hugging Face names in the format of its arithmetic, one at a time; every process must take
+        them all.
+        """
+        return handed_weights(self.model.network, self.model.precision.compute, self._gather)
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Of its live parameters, as `weights` should hand them on. Every process must call this."""
+        spread = self.zero_stage == 3 and self._engine is not None
+        return live_fingerprints(
+            self.model.network,
+            self.model.precision.compute,
+            sample=sampled_shard(self.processes.rank) if spread else sampled,
+            summed=(lambda values: self.processes.sum(values.to(self.device))) if spread else (lambda values: values),
+            gather=self._gather,
+        )
 
     def export(self, path: Path) -> None:
         """Write a folder that `from_pretrained` loads. Every process must call this; the first one writes."""

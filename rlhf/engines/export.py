@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlhf.config import LoraConfig
 from rlhf.engines.lora import ADAPTER, adapter_layers, merged_weight, peft_config
+from rlhf.engines.precision import handed_dtype
 from rlhf.engines.pretrained import save_model
 
 Gather = Callable[[Sequence[nn.Parameter]], AbstractContextManager[object]]
@@ -23,10 +26,10 @@ def whole(_: Sequence[nn.Parameter]) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def full_weights(network: PreTrainedModel, gather: Gather = whole) -> Iterator[tuple[str, Tensor]]:
-    """(Hugging Face name, tensor) one at a time: tied heads under both names, adapters merged.
+def live_weights(network: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
+    """(Hugging Face name, parameter or buffer, the layer that adapts it or None): tied heads under both names.
 
-    A tensor may be a view of the live parameter, and is only good until the next one is asked for.
+    The parameters themselves, which ZeRO-3 may have spread; without the adapters, which are no weights of the model.
     """
     adapted = {f"{name}.": layer for name, layer in adapter_layers(network).items()}
     parameters = dict(network.named_parameters(remove_duplicate=False))
@@ -34,15 +37,32 @@ def full_weights(network: PreTrainedModel, gather: Gather = whole) -> Iterator[t
         if ".lora_" in name:
             continue
         prefix, found, rest = name.partition("base_layer.")
-        if found and rest == "weight":
-            layer = adapted[prefix]
+        layer = adapted[prefix] if found and rest == "weight" else None
+        yield prefix + rest, parameters.get(name, tensor), layer
+
+
+def full_weights(network: PreTrainedModel, gather: Gather = whole) -> Iterator[tuple[str, Tensor]]:
+    """(Hugging Face name, tensor) one at a time: tied heads under both names, adapters merged.
+
+    A tensor may be a view of the live parameter, and is only good until the next one is asked for.
+    """
+    for name, tensor, layer in live_weights(network):
+        if layer is not None:
             with gather(list(layer.parameters())):
-                yield prefix + rest, merged_weight(layer)
-        elif name in parameters:
-            with gather([parameters[name]]):
-                yield prefix + rest, parameters[name].detach()
+                yield name, merged_weight(layer)
+        elif isinstance(tensor, nn.Parameter):
+            with gather([tensor]):
+                yield name, tensor.detach()
         else:
             yield name, tensor
+
+
+def handed_weights(
+    network: PreTrainedModel, compute: torch.dtype, gather: Gather = whole
+) -> Iterator[tuple[str, Tensor]]:
+    """`full_weights` in the format that an engine which generates computes in, and so holds them in."""
+    for name, tensor in full_weights(network, gather):
+        yield name, tensor.to(handed_dtype(network, name, tensor, compute))
 
 
 def export_model(

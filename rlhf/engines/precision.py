@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from rlhf.config import ModelConfig
 
@@ -13,6 +15,17 @@ from rlhf.config import ModelConfig
 def local_device(local_rank: int = 0) -> torch.device:
     """The GPU of this local rank where there is one, else the CPU."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def handed_dtype(network: Any, name: str, tensor: Tensor, compute: torch.dtype) -> torch.dtype:
+    """The format in which a weight is held by an engine that generates in `compute`.
+
+    Few networks name weights that transformers keeps in float32 whatever the rest is in.
+    """
+    if not tensor.is_floating_point():
+        return tensor.dtype
+    kept = getattr(network, "_keep_in_fp32_modules_strict", None) or ()
+    return torch.float32 if any(part in name for part in kept) else compute
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ from rlhf.engines.checkpoints import (
     trained_parameters,
     write_state,
 )
-from rlhf.engines.export import export_model, full_weights
+from rlhf.engines.export import export_model, handed_weights
+from rlhf.engines.fingerprints import live_fingerprints
 from rlhf.engines.micro_batched import MicroBatchedEngine
 from rlhf.engines.models import build_model
 from rlhf.engines.optimizer import adamw, clip, gradient_norm
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.settings import TorchConfig
+from rlhf.types import Fingerprint
 
 
 class TorchEngine(MicroBatchedEngine):
@@ -65,8 +67,15 @@ class TorchEngine(MicroBatchedEngine):
         return sums
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full weights by Hugging Face names, tied heads included, adapters merged. Views: copy what must last."""
-        return full_weights(self.model.network)
+        """Full weights by Hugging Face names, tied heads included, adapters merged, in the format of its arithmetic.
+
+        Views where they need no change: copy what must last.
+        """
+        return handed_weights(self.model.network, self.model.precision.compute)
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Of its live parameters, as `weights` should hand them on."""
+        return live_fingerprints(self.model.network, self.model.precision.compute)
 
     def export(self, path: Path) -> None:
         """Write a folder that `from_pretrained` loads; with LoRA also the bare adapter in `adapter/`."""

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from rlhf.config import ModelConfig
 from rlhf.engines.decoder_choice import chosen_decoder
+from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
@@ -20,7 +21,7 @@ from rlhf.engines.settings import TransformersRolloutConfig
 from rlhf.engines.stop_strings import StopWatch, text_before_stop
 from rlhf.engines.weight_loading import load_strictly
 from rlhf.errors import ConfigError, RunError
-from rlhf.types import Completion, Prompt, Sampling
+from rlhf.types import Completion, Fingerprint, Prompt, Sampling
 
 COMPACT_AT = 0.75
 """Finished rows leave the batch when no more than this share of its rows is still running."""
@@ -138,6 +139,10 @@ class TransformersRollout:
             raise
         self._half_loaded = None
         self.version = version
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Of the weights it generates with."""
+        return fingerprints_of(self.network.state_dict().items())
 
     def sleep(self) -> None:
         """Weights wait in CPU memory; no cache outlives `generate`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import os
@@ -15,14 +16,15 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rlhf.config import ModelConfig
-from rlhf.engines.precision import Precision, local_device
+from rlhf.engines.fingerprints import fingerprints_of
+from rlhf.engines.precision import Precision, handed_dtype, local_device
 from rlhf.engines.pretrained import context_limit
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.settings import VLLMRolloutConfig
 from rlhf.engines.stop_strings import require_stop_strings, text_before_stop
 from rlhf.engines.weight_loading import checked_weights
 from rlhf.errors import ConfigError, ResourceError, RunError, UnsupportedModel, nearest
-from rlhf.types import Completion, FinishReason, Prompt, Sampling
+from rlhf.types import Completion, Fingerprint, FinishReason, Prompt, Sampling
 
 _OURS = frozenset(
     "model tokenizer revision dtype max_model_len max_num_seqs seed logprobs_mode load_format trust_remote_code".split()
@@ -52,9 +54,14 @@ class VLLMRollout:
         self.vocab_size = hf_config.get_text_config().vocab_size
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(hf_config)
-        self._places, self._twins = dict(network.state_dict()), dict(network.all_tied_weights_keys)
+        compute = Precision.of(model, local_device(), full_weights=False).compute
+        self._places = {
+            name: place.to(handed_dtype(network, name, place, compute)) for name, place in network.state_dict().items()
+        }
+        self._twins = dict(network.all_tied_weights_keys)
         self.llm = _start(config, model, self.limit)
         self.version = 0
+        self._held: dict[str, Fingerprint] = {}
         self._half_loaded: str | None = None
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
@@ -79,10 +86,17 @@ class VLLMRollout:
         """Replace every weight. Raises `RunError` on a missing, unknown or mis-shaped one, and keeps the old ones."""
         whole = checked_weights(weights, self._places, self._twins)
         self._half_loaded = f"version {version} was cut short"
-        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": whole})
+        self._held = self.llm.collective_rpc(_reload, args=(whole,))[0]
         self.llm.reset_prefix_cache()  # what was computed with the old weights
         self._half_loaded = None
         self.version = version
+
+    def fingerprints(self) -> dict[str, Fingerprint]:
+        """Of the weights loaded last: what vLLM keeps as it came is read there, the rest as it took it to repack it.
+
+        Empty before the first hand-over.
+        """
+        return self._held
 
     def sleep(self) -> None:
         """Give the memory of cache and weights back, where vLLM can: on GPUs."""
@@ -143,6 +157,28 @@ class VLLMRollout:
         self.llm.collective_rpc(report)
 
 
+def _reload(worker: Any, weights: list[tuple[str, Tensor]]) -> dict[str, Fingerprint]:
+    """In the process of the model: load the weights, and tell what it then has of them.
+
+    Linear layers are fused, and repacked for the CPU, so few weights keep their name and shape in vLLM.
+    """
+    taken: dict[str, Tensor] = {}
+
+    def handed() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in weights:
+            taken[name] = tensor
+            yield name, tensor
+
+    worker.reload_weights(weights_iterator=handed())
+    kept = dict(worker.model_runner.get_model().named_parameters())
+    held = {name: kept[name] if _is_as_sent(kept.get(name), sent) else sent for name, sent in taken.items()}
+    return fingerprints_of(held.items())
+
+
+def _is_as_sent(kept: Tensor | None, sent: Tensor) -> bool:
+    return kept is not None and kept.shape == sent.shape and kept.dtype == sent.dtype
+
+
 def _require_temperature(temperature: float) -> None:
     """What is hotter vLLM refuses; what is colder it takes for 0.01 without a word to the caller."""
     if temperature and not 0.01 <= temperature <= 2:
@@ -170,6 +206,7 @@ def _generation_config(path: str, revision: str | None) -> GenerationConfig | No
 
 def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> Any:
     """The engine, with the model's weights. What vLLM says of a model it cannot run becomes one line."""
+    gc.collect()  # an engine no longer used takes down, when it is collected, what all engines of a process share
     on_cpu = local_device().type == "cpu"
     os.environ.update({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ})
     if on_cpu:

@@ -11,7 +11,8 @@ from rlhf.errors import RunError, nearest
 
 
 def load_strictly(network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]]) -> None:
-    """Copy every weight into place. Raises `RunError` naming a missing, unknown or mis-shaped tensor.
+    """Copy every weight into place. Raises `RunError` naming a missing, unknown or mis-shaped tensor, or one of
+    another format.
 
     Two names of one tensor (tied embeddings) must both come and agree: a head sent without its twin, or with another
     value, would leave the engine sampling from another policy than the one that is trained.
@@ -22,7 +23,7 @@ def load_strictly(network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]
     for name, tensor in weights:
         place = _place_of(name, tensor, places)
         twin = written.setdefault(place.data_ptr(), name)
-        if twin != name and not place.equal(tensor.to(place.device, place.dtype)):
+        if twin != name and not place.equal(tensor.to(place.device)):
             raise _differ(twin, name)
         place.copy_(tensor)
         loaded[name] = place
@@ -53,7 +54,16 @@ def _place_of(name: str, tensor: Tensor, places: Mapping[str, Tensor]) -> Tensor
     place = places[name]
     if place.shape != tensor.shape:
         raise RunError(f"weight {name!r} was sent as {tuple(tensor.shape)}; the model has {tuple(place.shape)}")
+    if place.dtype != tensor.dtype:
+        raise RunError(
+            f"weight {name!r} was sent in {_format(tensor)}; the rollout engine holds it in {_format(place)}: trainer "
+            "and engine must compute in one format (model.dtype)"
+        )
     return place
+
+
+def _format(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _require_all(sent: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:

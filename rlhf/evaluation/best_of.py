@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rlhf.errors import RewardError, RunError
 from rlhf.protocols import RolloutEngine
-from rlhf.types import Completion, Prompt, Rollout, Sampling
+from rlhf.types import Completion, Fingerprint, Prompt, Rollout, Sampling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +86,10 @@ class BestOfN:
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         self._engine.load_weights(weights, version)
+
+    def fingerprints(self) -> Mapping[str, Fingerprint] | None:
+        """Of the engine it chooses from."""
+        return self._engine.fingerprints()
 
     def sleep(self) -> None:
         self._engine.sleep()

@@ -20,6 +20,7 @@ count the sum is divided, once.
     length_penalty     a price on answers near the longest allowed length
     policy_loss        the clipped surrogate (PPO, GRPO, GSPO), CISPO, the plain policy gradient
     correction         importance weights where another engine sampled
+    engine_gap         how far that engine is from the one that trains
     value_loss         clipped value regression, explained variance
     preference_loss    Bradley-Terry for pairs and K-way rankings, centring
     plackett_luce      the listwise loss of K-way rankings

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rlhf.errors import ResourceError, RunError, UserError, WorkerDied
 from rlhf.protocols import Loss
-from rlhf.types import Batch, Completion, Metrics, Prompt, Sampling
+from rlhf.runtime.handover import require_same
+from rlhf.types import Batch, Completion, Fingerprint, Metrics, Prompt, Sampling
 
 _SECOND_THOUGHTS = 2.0
 """Seconds to look at the others after a first failure: a rank may fail before the peer it lost is known dead."""
@@ -66,6 +67,11 @@ class EngineGroup:
         wait_for(references, self.role)
         return RemoteWeights(references[0])
 
+    def fingerprints(self) -> dict[str, Fingerprint] | None:
+        """Of the live parameters, told by the first rank; only these few numbers travel."""
+        told: list[dict[str, Fingerprint]] = self._each(lambda worker, _: worker.fingerprints_of_weights.remote())
+        return told[0]
+
     def export(self, path: Path) -> None:
         self._each(lambda w, _: w.export.remote(path))
 
@@ -99,6 +105,16 @@ class RolloutGroup:
         """One copy in the object store serves all engines; from a remote group it is already there."""
         shared = weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
         results([worker.load_weights.remote(shared, version) for worker in self.workers], "rollout")
+
+    def fingerprints(self) -> dict[str, Fingerprint] | None:
+        """Of the first engine, once all the others are found to hold the same."""
+        told: list[dict[str, Fingerprint] | None] = results(
+            [worker.fingerprints_of_weights.remote() for worker in self.workers], "rollout"
+        )
+        for rank, other in enumerate(told[1:], start=1):
+            if told[0] is not None and other is not None:
+                require_same(told[0], other, {}, f"rollout worker {rank}")
+        return told[0]
 
     def sleep(self) -> None:
         results([worker.sleep.remote() for worker in self.workers], "rollout")

@@ -17,6 +17,7 @@ from rlhf.errors import Interrupted, RewardError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.checkpoints import Checkpoints, read_state
+from rlhf.runtime.handover import Handover
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.models import build_encoder
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, derived_seed
@@ -63,6 +64,7 @@ class LiveRun(RunRows):
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
         self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
+        self._hand_over = Handover(self.note)
         self.before: dict[str, Any] = {}
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
         self._seconds: dict[str, float] = {}
@@ -161,11 +163,11 @@ class LiveRun(RunRows):
         )
 
     def publish_weights(self) -> None:
-        """Hand the policy's weights to the rollout engine under the next version."""
+        """Hand the policy's weights to the rollout engine under the next version, and see that they arrived."""
         assert self.rollout is not None
         self._version += 1
         with self._timed("sync"):
-            self.rollout.load_weights(self.policy.weights(), self._version)
+            self._hand_over(self.policy, self.rollout, self._version)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -203,7 +205,7 @@ class LiveRun(RunRows):
         self._start_position, self.before = state["position"], state["before"]
         self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
         if self.rollout is not None:
-            self.rollout.load_weights(self.policy.weights(), self._version)
+            self._hand_over(self.policy, self.rollout, self._version)
         return self._step
 
     @property

@@ -13,7 +13,7 @@ import ray
 from rlhf.config import ModelConfig, Part, RoleSpec
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.runtime.engine_choice import built_rollout
-from rlhf.types import Completion, Prompt, Sampling
+from rlhf.types import Completion, Fingerprint, Prompt, Sampling
 
 
 class _Worker:
@@ -39,6 +39,11 @@ class _Worker:
         with socket.socket() as probe:
             probe.bind(("", 0))
             return ray.util.get_node_ip_address(), probe.getsockname()[1]
+
+    def fingerprints_of_weights(self) -> dict[str, Fingerprint] | None:
+        """Of the engine's weights; None where it is a guest that tells none."""
+        told = getattr(self._engine, "fingerprints", None)
+        return None if told is None else dict(told())
 
 
 @ray.remote

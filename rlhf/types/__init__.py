@@ -48,6 +48,7 @@ from rlhf.types.text import (
     SteppedCompletion,
     Vocabulary,
 )
+from rlhf.types.weights import Fingerprint
 
 __all__ = [
     "Axis",
@@ -57,6 +58,7 @@ __all__ = [
     "Demonstration",
     "DistilledOutput",
     "Experience",
+    "Fingerprint",
     "FinishReason",
     "Grade",
     "HeadedRewardOutput",

@@ -13,7 +13,9 @@ from safetensors.torch import save_file
 
 from rlhf.config import LoraConfig, ModelConfig, OptimizerConfig, RoleSpec
 from rlhf.engines.deepspeed_engine import DeepSpeedEngine
+from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.settings import DeepSpeedConfig
+from rlhf.runtime.handover import require_same
 from rlhf.types import PreferenceBatch, TokenBatch
 from tests.unit.engines.families import make_batch
 from tests.unit.engines.losses import ClippedSurrogate, Likelihood, NotFinite, RankingLoss, experience
@@ -124,6 +126,8 @@ def run_case(case: Case, model: str, folder: Path, rank: int) -> None:
     engine = DeepSpeedEngine(config, case.spec(model))
     report: dict[str, Any] = {"metrics": steps(engine)}
     trained, seen = weights(engine), outputs(engine)
+    if case.role == "policy":
+        report["fingerprints agree"] = agree(engine)
     if case.lora:
         seen["base"] = engine.base_forward(make_batch(LENGTHS, width=14)).logprobs
     engine.save(folder / "saved")
@@ -140,6 +144,12 @@ def run_case(case: Case, model: str, folder: Path, rank: int) -> None:
     if rank == 0:
         save_file({**trained}, folder / "weights.safetensors")
         save_file(seen, folder / "outputs.safetensors")
+
+
+def agree(engine: Any) -> bool:
+    """What is told of the shares of all processes is true of the whole weights; merged ones may round."""
+    require_same(engine.fingerprints(), fingerprints_of(engine.weights()), {}, "the whole")
+    return True
 
 
 def skipped(model: str) -> dict[str, list[bool]]:

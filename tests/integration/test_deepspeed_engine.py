@@ -93,6 +93,11 @@ def test_saving_and_loading_changes_no_bit(results, case):
         assert report(results, case, rank)["resume is exact"] == [True, True, True]
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if case.role == "policy"], ids=lambda case: case.name)
+def test_fingerprints_are_those_of_the_whole_weights_in_every_process(results, case):
+    assert all(report(results, case, rank)["fingerprints agree"] for rank in range(case.world_size))
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_exports_load_in_transformers(results, case):
     kind = AutoModelForSequenceClassification if case.role == "reward" else AutoModelForCausalLM

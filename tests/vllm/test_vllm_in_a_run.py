@@ -33,7 +33,8 @@ def test_auto_says_which_engine_it_took_and_why(
     recipe["stages"]["grpo"]["rollout"]["engine"] = "auto"
     run = rlhf.train(recipe, out=tmp_path / "run")
     assert run.metrics[-1]["stage"] == "grpo"
-    said = [line for line in capsys.readouterr().err.splitlines() if "rollout.engine auto" in line]
+    said = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    said = [line for line in said if line.startswith("rollout.engine auto")]  # others are of tracebacks
     assert len(said) == 1
     assert f"rollout.engine auto: {taken}" in said[0]
     assert "set rollout.engine" not in said[0]

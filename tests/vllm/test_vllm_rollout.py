@@ -14,8 +14,6 @@ from transformers import (
     AutoModelForCausalLM,
     OpenAIGPTConfig,
     OpenAIGPTLMHeadModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from rlhf.config import ModelConfig, OptimizerConfig, RoleSpec
@@ -29,8 +27,9 @@ from tests.unit.engines.answering import (
     assert_stop_strings_end_samples,
     flat,
 )
-from tests.unit.engines.families import VOCAB_SIZE, make_batch, write_model, write_tokenizer
+from tests.unit.engines.families import make_batch, write_model, write_tokenizer
 from tests.unit.engines.losses import Likelihood
+from tests.vllm.models import write_tied_qwen3
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -41,27 +40,7 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tied Qwen3 with heads of 32, the smallest that vLLM's attention takes on a CPU."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=32,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        bos_token_id=2,
-        eos_token_id=1,
-        pad_token_id=0,
-        initializer_range=0.3,
-    )
-    Qwen3ForCausalLM(config).save_pretrained(folder)
-    write_tokenizer(folder)
-    return str(folder)
+    return write_tied_qwen3(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

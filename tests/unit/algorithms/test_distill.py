@@ -194,7 +194,7 @@ def test_without_a_teacher_there_is_nothing_to_learn_from() -> None:
 
 def test_on_policy_needs_no_reward(model_path: Any) -> None:
     path = model_path("llama")
-    prepare(single({**STAGE, "model": path}, teacher=path, algorithm__on_policy=0.5))
+    prepare(single({**STAGE, "model": path}, teacher=path, algorithm__on_policy=0.5, rollout__max_tokens=8))
 
 
 def test_a_teacher_that_is_not_there_is_missed_before_anything_runs(tmp_path: Path) -> None:

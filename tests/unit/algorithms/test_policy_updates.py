@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from rlhf.algorithms.ppo import PPO, PPOConfig
 from rlhf.algorithms.reinforce_pp import ReinforcePP, ReinforcePPConfig
 from rlhf.algorithms.remax import ReMax, ReMaxConfig
 from rlhf.algorithms.rloo import RLOO, RLOOConfig
+from rlhf.errors import RunError
 from rlhf.types import Experience
 from tests.unit.algorithms.scripted_run import Model, ScriptedRun, scored_batch
 
@@ -59,6 +62,32 @@ def test_options_reach_the_loss_of_every_method() -> None:
     for method, config in [*CRITIC_FREE, (PPO, PPOConfig)]:
         loss = made(method, config, **options).policy_loss()
         assert {name: getattr(loss, name) for name in options} == options
+
+
+@pytest.mark.parametrize(("limit", "stops"), [(0.1, True), (0.31, False), (None, False)])
+@pytest.mark.parametrize(("method", "config"), [(GRPO, GRPOConfig), (RLOO, RLOOConfig)])
+def test_samples_of_another_policy_are_not_trained_on(method: Any, config: Any, limit: Any, stops: bool) -> None:
+    """The rollout engine told -1.3 where the train engine finds -1, as a stale head would."""
+
+    class Apart(ScriptedRun):
+        def collate(self, rollouts: Any) -> Any:
+            batch = super().collate(rollouts)
+            sampled = torch.where(batch.response_mask, -1.3, 0.0)
+            return replace(batch, sampled_logprobs=sampled)
+
+    run = Apart(policy=Model(torch.zeros(0)), reference=Model(torch.zeros(0)))
+    algorithm = made(method, config, max_logprob_gap=limit, prompts_per_step=2, samples_per_prompt=4)
+    if stops:
+        message = r"differ by 0\.3 nats a token .* more than algorithm\.max_logprob_gap \(0\.1\); nothing was trained"
+        with pytest.raises(RunError, match=message):
+            algorithm.run(run)
+        assert (run.policy.trained, run.published) == ([], 0)
+    else:
+        algorithm.run(run)
+        figures = run.finished[0][1]
+        names = ("rollout/logprob_gap", "rollout/logprob_gap_max", "rollout/logprob_error")
+        assert [figures[name] for name in names] == pytest.approx([0.3, 0.3, math.exp(0.3)])
+        assert run.policy.trained
 
 
 # --- updates ---------------------------------------------------------------------------------------------------------
