@@ -20,6 +20,7 @@ from benchmarks.throughput.workload import (
     prompts,
 )
 
+PACKAGE = "benchmarks.throughput"
 ON_RAY = "ours, Ray actors"
 
 Side = Literal["ours", "ours too", "peer", "peer too"]
@@ -28,7 +29,7 @@ Side = Literal["ours", "ours too", "peer", "peer too"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender of a measure: a module of this package and the task it is given."""
+    """A contender of a measure: the module that is run and the task it is given."""
 
     name: str
     side: Side
@@ -71,11 +72,11 @@ def _ours(measure: str, name: str = "ours", side: Side = "ours", *, short: bool 
     """`changes` to the recipe: dotted keys with `__` for the dot, and `rows` for another file of prompts."""
     rows = changes.pop("rows", None)
     overrides = {key.replace("__", "."): value for key, value in changes.items()}
-    return Entry(name, side, "ours", {"measure": measure, "rows": rows, "overrides": overrides}, short)
+    return Entry(name, side, f"{PACKAGE}.ours", {"measure": measure, "rows": rows, "overrides": overrides}, short)
 
 
 def _trl(measure: str, name: str = "TRL", side: Side = "peer", *, short: bool = True, **arguments: Any) -> Entry:
-    return Entry(name, side, "trl_trainers", {"measure": measure, "arguments": arguments}, short)
+    return Entry(name, side, f"{PACKAGE}.trl_trainers", {"measure": measure, "arguments": arguments}, short)
 
 
 _AS_SHIPPED: dict[str, Any] = {"bf16": True, "gradient_checkpointing": True}
@@ -169,7 +170,7 @@ def _ppo() -> Measure:
         entries=(
             _ours("ppo"),
             _ours("ppo", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16"),
-            Entry("TRL 1.12", "peer", "trl_ppo", {}, **peer),
+            Entry("TRL 1.12", "peer", f"{PACKAGE}.trl_ppo", {}, **peer),
         ),
     )  # fmt: skip
 
@@ -189,7 +190,7 @@ def _rollouts() -> Iterator[Measure]:
             entries=(
                 _ours("rollout", **engine, **ask),
                 _ours("rollout", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16", **engine, **ask),
-                Entry("transformers generate", "peer", "generation", {"kind": "transformers", **raw}),
+                Entry("transformers generate", "peer", f"{PACKAGE}.generation", {"kind": "transformers", **raw}),
             ),
         )  # fmt: skip
         engine = {"rollout__engine": {"type": "vllm"}, "runtime__type": "ray"}
@@ -198,7 +199,7 @@ def _rollouts() -> Iterator[Measure]:
             short_s=None if suffix else 40,
             entries=(
                 _ours("rollout", "ours, vLLM actor", **engine, **ask),
-                Entry("raw vLLM", "peer", "generation", {"kind": "vllm", **raw}),
+                Entry("raw vLLM", "peer", f"{PACKAGE}.generation", {"kind": "vllm", **raw}),
             ),
         )  # fmt: skip
 
@@ -211,7 +212,7 @@ def _handover(name: str, ratio: str, runtime: str, *, short: bool) -> Measure:
         short_s=25 if short else None,
         entries=(
             _ours("handover", runtime__type=runtime),
-            Entry("memory copy", "peer", "memory", {"kind": "copy"}),
+            Entry("memory copy", "peer", f"{PACKAGE}.memory", {"kind": "copy"}),
         ),
     )  # fmt: skip
 

@@ -178,7 +178,7 @@ def start(entry: Entry, settings: Settings, measure: str) -> Contender:
         "HF_HUB_OFFLINE": "1",
         **entry.environment,
     }
-    command = [f"benchmarks.throughput.{entry.module}", task, str(settings.workload.folder)]
+    command = [entry.module, task, str(settings.workload.folder)]
     logs = settings.workload.folder / "logs"
     logs.mkdir(exist_ok=True)
     return Contender(entry.name, command, logs / f"{label}.log", environment)

@@ -87,7 +87,7 @@ class Turn:
 
     seconds: float
     peak_bytes: int
-    """Of the contender's process and of every process below it."""
+    """Of the contender's process and of those below it that work for it: not Ray's own, nor its idle ones."""
     figures: dict[str, Any]
 
 
@@ -121,7 +121,7 @@ class Contender:
         """Let it take one step."""
         self._order(GO)
         message = self._receive(limit_s)
-        below = sum(map(_peak_or_zero, processes_below(self._process.pid)))
+        below = sum(_peak_or_zero(pid) for pid in processes_below(self._process.pid) if not _is_rays_own(pid))
         return Turn(message.pop("seconds"), message.pop("peak_bytes") + below, message)
 
     def cpu_seconds(self) -> float:
@@ -152,7 +152,7 @@ class Contender:
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._unread:
             if not select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise ContenderFailed(self._last_words(f"did not answer within {limit_s:.0f} s"))
+                raise ContenderFailed(self._last_words(f"did not answer within {limit_s:g} s"))
             piece = os.read(self._answers, 65536)
             if not piece:
                 raise ContenderFailed(self._last_words("died"))
@@ -205,6 +205,14 @@ def _peak_or_zero(pid: int) -> int:
         return peak_bytes(pid)
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def _is_rays_own(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return b"/ray/" in command or command.startswith((b"ray::IDLE", b"ray::Dashboard"))
 
 
 def _kill(pid: int) -> None:
