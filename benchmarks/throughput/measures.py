@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.throughput import flops
+from benchmarks.throughput.generation import VLLM_ENVIRONMENT
 from benchmarks.throughput.workload import (
     HUNDRED_MILLION,
     NEW_TOKENS,
@@ -62,7 +63,7 @@ class Measure:
     figure: str | None = None
     """What is taken for the seconds, of the figures a contender reports; the whole step where absent."""
     rounds: int = 7
-    short_rounds: int = 3
+    short_rounds: int = 2
     short_s: float | None = 60.0
     """In the short form no round begins later than this after the first; None: left out of it."""
     big_model: bool = False
@@ -76,7 +77,10 @@ def _ours(measure: str, name: str = "ours", side: Side = "ours", *, short: bool 
 
 
 def _trl(measure: str, name: str = "TRL", side: Side = "peer", *, short: bool = True, **arguments: Any) -> Entry:
-    return Entry(name, side, f"{PACKAGE}.trl_trainers", {"measure": measure, "arguments": arguments}, short)
+    """`arguments` of the trainer's config."""
+    environment = VLLM_ENVIRONMENT if arguments.get("use_vllm") else {}
+    task = {"measure": measure, "arguments": arguments}
+    return Entry(name, side, f"{PACKAGE}.trl_trainers", task, short, environment=environment)
 
 
 _AS_SHIPPED: dict[str, Any] = {"bf16": True, "gradient_checkpointing": True}
@@ -150,10 +154,11 @@ def _grpo() -> Measure:
         entries=(
             _ours("grpo"),
             _ours("grpo", "ours, bfloat16", "ours too", model__dtype="bfloat16"),
-            _ours("grpo", ON_RAY, "ours too", runtime__type="ray"),
+            _ours("grpo", ON_RAY, "ours too", short=False, runtime__type="ray"),
             _trl("grpo"),
             _trl("grpo", "TRL as shipped", "peer too", **_AS_SHIPPED),
             _trl("grpo", "TRL, bfloat16", "peer too", short=False, bf16=True),
+            _trl("grpo", "TRL, vLLM in process", "peer too", short=False, use_vllm=True, vllm_mode="colocate"),
         ),
     )  # fmt: skip
 
@@ -163,14 +168,13 @@ def _ppo() -> Measure:
     rows = [prompt + NEW_TOKENS for prompt in lengths]
     scored = flops.score_rows(SMALL, rows) + 2 * flops.score_rows(SMALL, rows, head=False)
     trained = flops.train_rows(SMALL, rows) + flops.train_rows(SMALL, rows, head=False)
-    peer = {"short": True, "peers_folder": True}
     return Measure(
         "ppo", "samples/s", PPO_PROMPTS, flops.generate(SMALL, lengths, 1, NEW_TOKENS) + scored + trained,
-        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4, short_rounds=2, short_s=90,
+        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4, short_rounds=1,
         entries=(
             _ours("ppo"),
             _ours("ppo", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16"),
-            Entry("TRL 1.12", "peer", f"{PACKAGE}.trl_ppo", {}, **peer),
+            Entry("TRL 1.12", "peer", f"{PACKAGE}.trl_ppo", {}, peers_folder=True),
         ),
     )  # fmt: skip
 
@@ -181,9 +185,13 @@ def _rollouts() -> Iterator[Measure]:
         lengths = [prompt for (prompt,) in prompts(num).lengths]
         work = flops.generate(SMALL, lengths, samples, NEW_TOKENS)
         tokens = num * samples * NEW_TOKENS
-        ask = {"rows": name, "algorithm__prompts_per_step": num, "algorithm__samples_per_prompt": samples}
-        raw = {"prompts": name, "samples": samples}
-        engine = {"rollout__engine": {"type": "transformers"}}
+        ask: dict[str, Any] = {
+            "rows": name,
+            "algorithm__prompts_per_step": num,
+            "algorithm__samples_per_prompt": samples,
+        }
+        raw: dict[str, Any] = {"prompts": name, "samples": samples}
+        engine: dict[str, Any] = {"rollout__engine": {"type": "transformers"}}
         yield Measure(
             f"rollout{suffix}", "tokens/s", tokens, work, ratio=f"rollout{suffix}_vs_generate",
             short_s=None if suffix else 40,
@@ -227,5 +235,5 @@ def measures() -> tuple[Measure, ...]:
         _ppo(),
         *_rollouts(),
         _handover("handover", "handover_vs_copy", "inline", short=True),
-        _handover("handover_ray", "handover_ray_vs_copy", "ray", short=True),
+        _handover("handover_ray", "handover_ray_vs_copy", "ray", short=False),
     )

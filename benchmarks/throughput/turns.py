@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 VARIABLE = "THROUGHPUT_TURNS"
 GO, STOP = "go", "stop"
 ROOT = Path(__file__).resolve().parents[2]
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Died|Killed)\b")
 
 
 class ContenderFailed(Exception):
@@ -164,8 +166,10 @@ class Contender:
         return message
 
     def _last_words(self, what: str) -> str:
+        """The last line of its log that names an error, or else the last line."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"{what}: {lines[-1].strip()[:300]}" if lines else what
+        told = [line for line in lines if _ERROR.match(line)] or lines
+        return f"{what}: {told[-1].strip()[:300]}" if told else what
 
 
 def processes_below(pid: int) -> list[int]:
