@@ -32,7 +32,6 @@ from benchmarks.throughput.race import Peaks, Row, Settings, race, say
 from benchmarks.throughput.table import as_table, ratio_names, ratios_of
 from benchmarks.throughput.workload import Workload
 
-
 SHORT_S = 550.0
 """Seconds after which the short form begins nothing new."""
 

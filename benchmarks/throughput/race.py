@@ -25,7 +25,7 @@ from benchmarks.throughput.workload import Workload
 
 START_LIMIT_S = 240.0
 WARM_UP_LIMIT_S = 240.0
-STEP_LIMIT_S = 120.0
+STEP_LIMIT_S = 240.0
 PAUSE_S = 0.2
 """Between turns: threads that spin for a while after their work are asleep by then."""
 
