@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from benchmarks.throughput.measures import ON_RAY, Entry, measures
+from benchmarks.throughput.measures import ON_RAY, PACKAGE, Entry, measures
 from benchmarks.throughput.memory import TOKENS, VOCABULARY
 from benchmarks.throughput.race import START_LIMIT_S, WARM_UP_LIMIT_S, Row, Settings, say, start
 from benchmarks.throughput.table import ratio_of
@@ -52,8 +52,8 @@ def logprob_memory(settings: Settings) -> Outcome:
     Above 1, ours needs less: than the whole logits take with their backward pass, and than the logits alone would.
     """
     entries = (
-        Entry("ours", "ours", "memory", {"kind": "chunked"}),
-        Entry("whole logits", "peer", "memory", {"kind": "whole"}),
+        Entry("ours", "ours", f"{PACKAGE}.memory", {"kind": "chunked"}),
+        Entry("whole logits", "peer", f"{PACKAGE}.memory", {"kind": "whole"}),
     )
     rows = []
     for entry in entries:

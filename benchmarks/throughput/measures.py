@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from benchmarks.throughput import flops
+from benchmarks.throughput.generation import VLLM_ENVIRONMENT
 from benchmarks.throughput.workload import (
     HUNDRED_MILLION,
     NEW_TOKENS,
@@ -20,6 +21,7 @@ from benchmarks.throughput.workload import (
     prompts,
 )
 
+PACKAGE = "benchmarks.throughput"
 ON_RAY = "ours, Ray actors"
 
 Side = Literal["ours", "ours too", "peer", "peer too"]
@@ -28,7 +30,7 @@ Side = Literal["ours", "ours too", "peer", "peer too"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A contender of a measure: a module of this package and the task it is given."""
+    """A contender of a measure: the module that is run and the task it is given."""
 
     name: str
     side: Side
@@ -61,7 +63,7 @@ class Measure:
     figure: str | None = None
     """What is taken for the seconds, of the figures a contender reports; the whole step where absent."""
     rounds: int = 7
-    short_rounds: int = 3
+    short_rounds: int = 2
     short_s: float | None = 60.0
     """In the short form no round begins later than this after the first; None: left out of it."""
     big_model: bool = False
@@ -71,11 +73,14 @@ def _ours(measure: str, name: str = "ours", side: Side = "ours", *, short: bool 
     """`changes` to the recipe: dotted keys with `__` for the dot, and `rows` for another file of prompts."""
     rows = changes.pop("rows", None)
     overrides = {key.replace("__", "."): value for key, value in changes.items()}
-    return Entry(name, side, "ours", {"measure": measure, "rows": rows, "overrides": overrides}, short)
+    return Entry(name, side, f"{PACKAGE}.ours", {"measure": measure, "rows": rows, "overrides": overrides}, short)
 
 
 def _trl(measure: str, name: str = "TRL", side: Side = "peer", *, short: bool = True, **arguments: Any) -> Entry:
-    return Entry(name, side, "trl_trainers", {"measure": measure, "arguments": arguments}, short)
+    """`arguments` of the trainer's config."""
+    environment = VLLM_ENVIRONMENT if arguments.get("use_vllm") else {}
+    task = {"measure": measure, "arguments": arguments}
+    return Entry(name, side, f"{PACKAGE}.trl_trainers", task, short, environment=environment)
 
 
 _AS_SHIPPED: dict[str, Any] = {"bf16": True, "gradient_checkpointing": True}
@@ -149,10 +154,11 @@ def _grpo() -> Measure:
         entries=(
             _ours("grpo"),
             _ours("grpo", "ours, bfloat16", "ours too", model__dtype="bfloat16"),
-            _ours("grpo", ON_RAY, "ours too", runtime__type="ray"),
+            _ours("grpo", ON_RAY, "ours too", short=False, runtime__type="ray"),
             _trl("grpo"),
             _trl("grpo", "TRL as shipped", "peer too", **_AS_SHIPPED),
             _trl("grpo", "TRL, bfloat16", "peer too", short=False, bf16=True),
+            _trl("grpo", "TRL, vLLM in process", "peer too", short=False, use_vllm=True, vllm_mode="colocate"),
         ),
     )  # fmt: skip
 
@@ -162,14 +168,13 @@ def _ppo() -> Measure:
     rows = [prompt + NEW_TOKENS for prompt in lengths]
     scored = flops.score_rows(SMALL, rows) + 2 * flops.score_rows(SMALL, rows, head=False)
     trained = flops.train_rows(SMALL, rows) + flops.train_rows(SMALL, rows, head=False)
-    peer = {"short": True, "peers_folder": True}
     return Measure(
         "ppo", "samples/s", PPO_PROMPTS, flops.generate(SMALL, lengths, 1, NEW_TOKENS) + scored + trained,
-        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4, short_rounds=2, short_s=90,
+        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4, short_rounds=1,
         entries=(
             _ours("ppo"),
             _ours("ppo", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16"),
-            Entry("TRL 1.12", "peer", "trl_ppo", {}, **peer),
+            Entry("TRL 1.12", "peer", f"{PACKAGE}.trl_ppo", {}, peers_folder=True),
         ),
     )  # fmt: skip
 
@@ -180,16 +185,20 @@ def _rollouts() -> Iterator[Measure]:
         lengths = [prompt for (prompt,) in prompts(num).lengths]
         work = flops.generate(SMALL, lengths, samples, NEW_TOKENS)
         tokens = num * samples * NEW_TOKENS
-        ask = {"rows": name, "algorithm__prompts_per_step": num, "algorithm__samples_per_prompt": samples}
-        raw = {"prompts": name, "samples": samples}
-        engine = {"rollout__engine": {"type": "transformers"}}
+        ask: dict[str, Any] = {
+            "rows": name,
+            "algorithm__prompts_per_step": num,
+            "algorithm__samples_per_prompt": samples,
+        }
+        raw: dict[str, Any] = {"prompts": name, "samples": samples}
+        engine: dict[str, Any] = {"rollout__engine": {"type": "transformers"}}
         yield Measure(
             f"rollout{suffix}", "tokens/s", tokens, work, ratio=f"rollout{suffix}_vs_generate",
             short_s=None if suffix else 40,
             entries=(
                 _ours("rollout", **engine, **ask),
                 _ours("rollout", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16", **engine, **ask),
-                Entry("transformers generate", "peer", "generation", {"kind": "transformers", **raw}),
+                Entry("transformers generate", "peer", f"{PACKAGE}.generation", {"kind": "transformers", **raw}),
             ),
         )  # fmt: skip
         engine = {"rollout__engine": {"type": "vllm"}, "runtime__type": "ray"}
@@ -198,7 +207,7 @@ def _rollouts() -> Iterator[Measure]:
             short_s=None if suffix else 40,
             entries=(
                 _ours("rollout", "ours, vLLM actor", **engine, **ask),
-                Entry("raw vLLM", "peer", "generation", {"kind": "vllm", **raw}),
+                Entry("raw vLLM", "peer", f"{PACKAGE}.generation", {"kind": "vllm", **raw}),
             ),
         )  # fmt: skip
 
@@ -211,7 +220,7 @@ def _handover(name: str, ratio: str, runtime: str, *, short: bool) -> Measure:
         short_s=25 if short else None,
         entries=(
             _ours("handover", runtime__type=runtime),
-            Entry("memory copy", "peer", "memory", {"kind": "copy"}),
+            Entry("memory copy", "peer", f"{PACKAGE}.memory", {"kind": "copy"}),
         ),
     )  # fmt: skip
 
@@ -226,5 +235,5 @@ def measures() -> tuple[Measure, ...]:
         _ppo(),
         *_rollouts(),
         _handover("handover", "handover_vs_copy", "inline", short=True),
-        _handover("handover_ray", "handover_ray_vs_copy", "ray", short=True),
+        _handover("handover_ray", "handover_ray_vs_copy", "ray", short=False),
     )

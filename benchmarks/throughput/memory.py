@@ -51,7 +51,7 @@ def logprobs(whole: bool) -> Callable[[], dict[str, float]]:
             values = torch.log_softmax(logits, dim=-1).gather(1, targets.unsqueeze(1)).squeeze(1)
         else:
             values, _ = token_logprobs(hidden, weight, targets, entropy_grad=False)
-        values.sum().backward()
+        torch.autograd.backward(values.sum())
         return {"memory/extra": float(peak_bytes(os.getpid()) - before)}
 
     return step

@@ -25,7 +25,7 @@ from benchmarks.throughput.workload import Workload
 
 START_LIMIT_S = 240.0
 WARM_UP_LIMIT_S = 240.0
-STEP_LIMIT_S = 120.0
+STEP_LIMIT_S = 240.0
 PAUSE_S = 0.2
 """Between turns: threads that spin for a while after their work are asleep by then."""
 
@@ -41,6 +41,8 @@ class Settings:
     workload: Workload
     peers: Path
     """Older libraries that a contender may need (`--peers`)."""
+    ends_at: float = math.inf
+    """By the monotonic clock: what has not begun by then is left out."""
 
 
 @dataclass
@@ -98,7 +100,7 @@ def race(measure: Measure, settings: Settings, peaks: Peaks) -> list[Row]:
     turns: dict[str, list[Turn]] = {entry.name: [] for entry in entries}
     rounds = 1 + (settings.rounds or (measure.short_rounds if settings.short else measure.rounds))
     with _started(entries, rows, settings, measure.name) as contenders:
-        late = time.monotonic() + (measure.short_s or 0.0) if settings.short else math.inf
+        late = min(settings.ends_at, time.monotonic() + (measure.short_s or 0.0)) if settings.short else math.inf
         for number in range(rounds):
             if number > 1 and time.monotonic() > late:
                 say(f"{measure.name}: no time for rounds {number} to {rounds - 1}")
@@ -178,7 +180,7 @@ def start(entry: Entry, settings: Settings, measure: str) -> Contender:
         "HF_HUB_OFFLINE": "1",
         **entry.environment,
     }
-    command = [f"benchmarks.throughput.{entry.module}", task, str(settings.workload.folder)]
+    command = [entry.module, task, str(settings.workload.folder)]
     logs = settings.workload.folder / "logs"
     logs.mkdir(exist_ok=True)
     return Contender(entry.name, command, logs / f"{label}.log", environment)

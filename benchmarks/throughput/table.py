@@ -11,6 +11,11 @@ HEAD = ("measure", "contender", "s a step, median [least, most]", "rate", "ours 
         "peak memory", "parts of a step, s")  # fmt: skip
 
 
+def ratio_names(measure: Measure) -> list[str]:
+    """Those a measure always has."""
+    return [name for name in (measure.ratio, measure.best_ratio) if name]
+
+
 def ratios_of(measure: Measure, rows: Sequence[Row]) -> dict[str, float | None]:
     """Above 1 ours is faster; None where a side has no figure."""
     found = {measure.ratio: ratio_of(rows, ("ours",), ("peer",))}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from typing import Any
 VARIABLE = "THROUGHPUT_TURNS"
 GO, STOP = "go", "stop"
 ROOT = Path(__file__).resolve().parents[2]
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Died|Killed)\b")
 
 
 class ContenderFailed(Exception):
@@ -87,7 +89,7 @@ class Turn:
 
     seconds: float
     peak_bytes: int
-    """Of the contender's process and of every process below it."""
+    """Of the contender's process and of those below it that work for it: not Ray's own, nor its idle ones."""
     figures: dict[str, Any]
 
 
@@ -121,7 +123,7 @@ class Contender:
         """Let it take one step."""
         self._order(GO)
         message = self._receive(limit_s)
-        below = sum(map(_peak_or_zero, processes_below(self._process.pid)))
+        below = sum(_peak_or_zero(pid) for pid in processes_below(self._process.pid) if not _is_rays_own(pid))
         return Turn(message.pop("seconds"), message.pop("peak_bytes") + below, message)
 
     def cpu_seconds(self) -> float:
@@ -152,7 +154,7 @@ class Contender:
         deadline = time.monotonic() + limit_s
         while b"\n" not in self._unread:
             if not select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise ContenderFailed(self._last_words(f"did not answer within {limit_s:.0f} s"))
+                raise ContenderFailed(self._last_words(f"did not answer within {limit_s:g} s"))
             piece = os.read(self._answers, 65536)
             if not piece:
                 raise ContenderFailed(self._last_words("died"))
@@ -164,8 +166,10 @@ class Contender:
         return message
 
     def _last_words(self, what: str) -> str:
+        """The last line of its log that names an error, or else the last line."""
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"{what}: {lines[-1].strip()[:300]}" if lines else what
+        told = [line for line in lines if _ERROR.match(line)] or lines
+        return f"{what}: {told[-1].strip()[:300]}" if told else what
 
 
 def processes_below(pid: int) -> list[int]:
@@ -205,6 +209,14 @@ def _peak_or_zero(pid: int) -> int:
         return peak_bytes(pid)
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def _is_rays_own(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return b"/ray/" in command or command.startswith((b"ray::IDLE", b"ray::Dashboard"))
 
 
 def _kill(pid: int) -> None:
