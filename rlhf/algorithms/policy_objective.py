@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from rlhf.functional.aggregation import sequence_mean, sequence_sum, token_mean, weighted_sum
-from rlhf.functional.kl import k2, k3
+from rlhf.functional.engine_gap import engine_gap
+from rlhf.functional.kl import k1, k2, k3
 from rlhf.functional.policy_loss import PolicyLoss as Surrogate
 from rlhf.functional.policy_loss import RatioLevel, cispo_loss, clipped_policy_loss, has_drifted
 from rlhf.types import Experience, LossSum, PolicyOutput
@@ -68,12 +69,13 @@ class PolicyLoss:
 
     def __call__(self, output: PolicyOutput, batch: Experience) -> LossSum:
         mask, count = batch.response_mask, batch.response_mask.sum()
-        surrogate = self._surrogate(output.logprobs, batch)
+        old = output.logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
+        surrogate = self._surrogate(output.logprobs, old, batch)
         entropy = torch.where(mask, output.entropy, 0)
         losses = surrogate.losses
         if batch.correction is not None:
             losses = losses * torch.where(mask, batch.correction, 0)
-        drifted = self._drifted(output.logprobs, batch)
+        drifted = self._drifted(output.logprobs, old, batch)
         if drifted is not None:
             losses = torch.where(drifted, 0, losses)
         sums = {
@@ -91,17 +93,25 @@ class PolicyLoss:
             kl = (k2 if self.kl_estimator == "k2" else k3)(output.logprobs, batch.ref_logprobs, mask)
             losses = losses + self.kl_coef * kl
             sums["policy/kl_loss"] = (kl.detach().sum(), count)
+            if batch.old_logprobs is None:
+                sums["policy/kl_to_reference"] = (k1(old, batch.ref_logprobs, mask).sum(), mask.any(dim=1).sum())
         if self.entropy_coef:
             losses = losses - self.entropy_coef * entropy
-        return LossSum(total=weighted_sum(losses, self.weights(batch)[0]), sums=sums)
+        peaks = {}
+        if batch.sampled_logprobs is not None:
+            gap = engine_gap(old, batch.sampled_logprobs, mask)
+            sums["rollout/logprob_gap"] = (gap.mean * count, count)
+            sums["rollout/logprob_error"] = (gap.token_error * count, count)
+            peaks["rollout/logprob_gap_max"] = gap.largest
+        return LossSum(total=weighted_sum(losses, self.weights(batch)[0]), sums=sums, peaks=peaks)
 
-    def _drifted(self, logprobs: Tensor, batch: Experience) -> Tensor | None:
+    def _drifted(self, logprobs: Tensor, old: Tensor, batch: Experience) -> Tensor | None:
         if self.max_drift is None:
             return None
-        return has_drifted(logprobs, batch.old_logprobs, batch.advantages, batch.response_mask, self.max_drift)
+        return has_drifted(logprobs, old, batch.advantages, batch.response_mask, self.max_drift)
 
-    def _surrogate(self, logprobs: Tensor, batch: Experience) -> Surrogate:
-        old, advantages, mask = batch.old_logprobs, batch.advantages, batch.response_mask
+    def _surrogate(self, logprobs: Tensor, old: Tensor, batch: Experience) -> Surrogate:
+        advantages, mask = batch.advantages, batch.response_mask
         if self.surrogate == "cispo":
             return cispo_loss(logprobs, old, advantages, mask, self.clip_low, self.clip_high, self.ratio)
         return clipped_policy_loss(

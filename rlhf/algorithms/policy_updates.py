@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
 import torch
@@ -63,9 +64,9 @@ class PolicyGradientConfig(PartConfig):
     loss_length: int | None = Field(default=None, ge=1)
     """The constant of `sequence_sum`; `rollout.max_tokens` is usual."""
     max_logprob_gap: float | None = Field(default=0.1, gt=0)
-    """The run stops before it trains on samples whose log-probs the rollout engine tells otherwise than the train
-    engine, by more than this on average (metric `rollout/logprob_gap`): weights, temperature or tokens are not the same
-    on both sides. Engines agree to 1e-5 in float32, to about 0.02 in bfloat16; null: never.
+    """The run stops, before weights trained on them are kept, at samples whose log-probs the rollout engine tells
+    otherwise than the train engine, by more than this on average (metric `rollout/logprob_gap`): weights, temperature
+    or tokens are not the same on both sides. Engines agree to 1e-5 in float32, to about 0.02 in bfloat16; null: never.
     """
     correction: Literal["off", "token", "sequence"] = "off"
     """Weighs losses by how likely the train engine finds what the rollout engine sampled, token by token or for whole
@@ -98,11 +99,12 @@ Config = TypeVar("Config", bound=PolicyGradientConfig)
 class Compared:
     """Samples under the policy that drew them and under the reference, `[B, T]`, zero outside the mask."""
 
-    old_logprobs: Tensor
+    old_logprobs: Tensor | None
+    """None where the update finds them itself."""
     ref_logprobs: Tensor | None
     """None where the method pays no KL, and so needs no reference."""
     kl: Tensor
-    """k1; zero without a reference."""
+    """k1; zero without a reference, and where old log-probs are left to the update."""
 
 
 class PolicyGradient(Algorithm, Generic[Config]):
@@ -137,12 +139,13 @@ class PolicyGradient(Algorithm, Generic[Config]):
         _require_one_policy(figures.get("rollout/logprob_gap", 0.0), self.config.max_logprob_gap)
         if not len(experience):
             return figures | self._passed_over(run, step, "every completion was cut at rollout.max_tokens")
-        updates = self.improve(run, experience, step)
+        figures = figures | self.improve(run, experience, step)
+        _require_one_policy(figures.get("rollout/logprob_gap", 0.0), self.config.max_logprob_gap)
         if self.config.kl_target is not None:
             controller = AdaptiveKL(coef=self.kl_coef, target=self.config.kl_target, horizon=self.config.kl_horizon)
             self.kl_coef = update_kl(controller, figures["policy/kl_to_reference"], len(batch)).coef
         run.publish_weights()
-        return figures | updates
+        return figures
 
     def _passed_over(self, run: Run, step: int, why: str) -> Metrics:
         """No update in this step; said once, counted always."""
@@ -153,13 +156,24 @@ class PolicyGradient(Algorithm, Generic[Config]):
 
     # --- before an update ------------------------------------------------------------------------------------------
 
-    def compare(self, run: Run, batch: ScoredBatch) -> Compared:
-        """The samples' log-probs, of the whole distribution whatever `top_p` and `top_k` left of it in sampling."""
-        calls = [lambda: run.policy.forward(batch)]
-        if "reference" in self.needs:
-            calls.append(lambda: run.reference.forward(batch))
-        outputs = run.together(*calls)
-        return compared(batch, *(output.logprobs for output in outputs))
+    @property
+    def updates_find_old(self) -> bool:
+        """Whether old log-probs are left to the update: a step's only one finds the policy as it was when it sampled,
+        so its own log-probs are the old ones, exactly. A KL in the reward and importance weights need them before.
+        """
+        config = self.config
+        in_reward = config.kl_coef > 0 and config.kl_penalty == "k1_in_reward"
+        return self.updates_per_step == 1 and config.correction == "off" and not in_reward
+
+    def compare(self, run: Run, batch: ScoredBatch, *, old: bool | None = None) -> Compared:
+        """The samples' log-probs, of the whole distribution whatever `top_p` and `top_k` left of it in sampling; with
+        `old` those of the policy too, which is otherwise asked where no update will tell.
+        """
+        asked = {"policy": not self.updates_find_old if old is None else old, "reference": "reference" in self.needs}
+        engines = {role: getattr(run, role) for role, is_asked in asked.items() if is_asked}
+        outputs = run.together(*(partial(engine.forward, batch) for engine in engines.values())) if engines else []
+        said = {role: output.logprobs for role, output in zip(engines, outputs, strict=True)}
+        return compared(batch, said.get("policy"), said.get("reference"))
 
     def experience(
         self, batch: ScoredBatch, models: Compared, advantages: Tensor, kept_B: Tensor | None = None
@@ -177,6 +191,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
             advantages=advantages,
             ref_logprobs=models.ref_logprobs if config.kl_penalty != "k1_in_reward" else None,
             correction=correction,
+            sampled_logprobs=batch.sampled_logprobs if models.old_logprobs is None else None,
         )
         group_B = batch.group_B
         if kept_B is not None:
@@ -186,8 +201,12 @@ class PolicyGradient(Algorithm, Generic[Config]):
         return experience
 
     def figures(self, batch: ScoredBatch, models: Compared) -> Metrics:
-        """How far the policy is from the reference, and the train engine from the rollout engine."""
+        """How far the policy is from the reference, and the train engine from the rollout engine, where no update tells
+        it.
+        """
         mask, sampled = batch.response_mask, batch.sampled_logprobs
+        if models.old_logprobs is None:
+            return {} if models.ref_logprobs is None else {"policy/kl_coef": self.kl_coef}
         gap = engine_gap(models.old_logprobs, sampled, mask)
         figures = {
             "rollout/logprob_gap": float(gap.mean),
@@ -208,6 +227,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
     def _correction(self, batch: ScoredBatch, models: Compared) -> Correction:
         config = self.config
         assert config.correction != "off"
+        assert models.old_logprobs is not None
         return sampling_correction(
             models.old_logprobs,
             batch.sampled_logprobs,
@@ -266,7 +286,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
         rewards = {"reward": batch.scores_B.tolist()}
         if "reference" not in self.needs:
             return rewards
-        return {**rewards, "kl_to_reference": self.compare(run, batch).kl.sum(1).tolist()}
+        return {**rewards, "kl_to_reference": self.compare(run, batch, old=True).kl.sum(1).tolist()}
 
     def state(self) -> dict[str, float]:
         return {"kl_coef": self.kl_coef}
@@ -275,13 +295,12 @@ class PolicyGradient(Algorithm, Generic[Config]):
         self.kl_coef = state["kl_coef"]
 
 
-def compared(batch: ScoredBatch, policy: Tensor, reference: Tensor | None = None) -> Compared:
+def compared(batch: ScoredBatch, policy: Tensor | None, reference: Tensor | None = None) -> Compared:
     """The models' log-probs on the response, and the KL between them."""
     mask = batch.response_mask
-    old = torch.where(mask, policy, 0)
-    if reference is None:
-        return Compared(old, None, torch.zeros_like(old))
-    ref = torch.where(mask, reference, 0)
+    old, ref = (None if given is None else torch.where(mask, given, 0) for given in (policy, reference))
+    if old is None or ref is None:
+        return Compared(old, ref, torch.zeros(mask.shape))
     return Compared(old, ref, k1(old, ref, mask))
 
 
@@ -291,12 +310,12 @@ def of_every_token(advantages_B: Tensor, mask: Tensor) -> Tensor:
 
 
 def _require_one_policy(gap: float, limit: float | None) -> None:
-    """Refuse samples of another policy than the one that is trained, while nothing is trained on them yet."""
+    """Refuse samples of another policy than the one that is trained, before weights trained on them go anywhere."""
     if limit is not None and not gap <= limit:
         raise RunError(
             f"rollout and train engine differ by {gap:.3g} nats a token on the same samples, more than "
-            f"algorithm.max_logprob_gap ({limit:g}); nothing was trained on them. Likely causes: weights that are old "
-            "or never arrived (a tied head), another number format (model.dtype), another temperature, another "
+            f"algorithm.max_logprob_gap ({limit:g}); no weights trained on them were kept. Likely causes: weights that "
+            "are old or never arrived (a tied head), another number format (model.dtype), another temperature, another "
             "tokenizer or chat template on one side. Where the engines differ by nature, raise the limit (null: none) "
             "and set algorithm.correction"
         )

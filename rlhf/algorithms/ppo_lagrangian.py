@@ -131,7 +131,7 @@ class PPOLagrangian(PPO):
             return {}
         batch = run.collate(run.score(run.sample(prompts, 1)))
         assert batch.costs_B is not None
-        kl_B = self.compare(run, batch).kl.sum(1)
+        kl_B = self.compare(run, batch, old=True).kl.sum(1)
         return {"reward": batch.scores_B.tolist(), "cost": batch.costs_B.tolist(), "kl_to_reference": kl_B.tolist()}
 
     def state(self) -> dict[str, float]:

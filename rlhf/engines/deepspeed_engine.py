@@ -85,7 +85,8 @@ class DeepSpeedEngine(MicroBatchedEngine):
         pieces = super()._pieces(batch)
         nothing = torch.arange(0)
         blank = shard(batch, nothing, 1).trim()  # type: ignore[type-var]
-        return pieces + [(nothing, blank)] * (self.processes.largest(len(pieces)) - len(pieces))
+        most = int(self.processes.largest(torch.tensor(len(pieces), device=self.device)))
+        return pieces + [(nothing, blank)] * (most - len(pieces))
 
     def _backward(self, loss: Tensor, last: bool) -> None:
         self._engine.set_gradient_accumulation_boundary(is_boundary=last)
@@ -124,6 +125,9 @@ class DeepSpeedEngine(MicroBatchedEngine):
 
     def _reduced(self, sums: Tensor) -> Tensor:
         return self.processes.sum(sums)
+
+    def _highest(self, peaks: Tensor) -> Tensor:
+        return self.processes.largest(peaks)
 
     def _gather(self, parameters: Sequence[nn.Parameter]) -> AbstractContextManager[object]:
         if self.zero_stage < 3:

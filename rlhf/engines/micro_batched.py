@@ -60,6 +60,10 @@ class MicroBatchedEngine(ABC):
     def _reduced(self, sums: Tensor) -> Tensor:
         """Sums over the processes."""
 
+    @abstractmethod
+    def _highest(self, peaks: Tensor) -> Tensor:
+        """The largest over the processes, element by element."""
+
     @property
     def _callable(self) -> Any:
         """What is called: the module, or what DeepSpeed made of it."""
@@ -110,7 +114,7 @@ class MicroBatchedEngine(ABC):
         count = loss_fn.count(batch)
         if not count > 0:
             raise DataError(f"the batch has nothing to train on: {type(loss_fn).__name__} counts {count}")
-        totals = self._accumulate(self._mine(batch), loss_fn, count)
+        totals, peaks = self._accumulate(self._mine(batch), loss_fn, count)
         loss = totals.pop(_LOSS)[0] / count
         if not math.isfinite(loss):
             self._drop_gradients()
@@ -122,19 +126,22 @@ class MicroBatchedEngine(ABC):
         self.steps += 1
         self._skipped = 0
         role = self.spec.role
-        metrics = {name: _ratio(total, number) for name, (total, number) in totals.items()}
+        metrics = {name: _ratio(total, number) for name, (total, number) in totals.items()} | peaks
         return {**metrics, f"{role}/loss": loss, f"{role}/grad_norm": norm, f"{role}/lr": lr, f"{role}/skipped": 0.0}
 
     def _mine(self, batch: Batch) -> Batch:
         """The rows of a global batch that fall to this process."""
         return batch
 
-    def _accumulate(self, batch: Batch, loss_fn: Loss[Any], count: float) -> dict[str, tuple[float, float]]:
-        """Gradients of this process's rows, divided by the global count; sums over all processes."""
+    def _accumulate(
+        self, batch: Batch, loss_fn: Loss[Any], count: float
+    ) -> tuple[dict[str, tuple[float, float]], Metrics]:
+        """Gradients of this process's rows, divided by the global count; sums and peaks over all processes."""
         self._check(batch)
         self._training_mode()
         pieces = [piece for _, piece in self._pieces(batch)]
         sums: dict[str, Tensor] = {}
+        peaks: dict[str, Tensor] = {}
         for index, piece in enumerate(map(self._here, pieces)):
             with self._noise(piece, loss_fn):
                 output = self._read(
@@ -146,9 +153,14 @@ class MicroBatchedEngine(ABC):
             loss = loss_fn(output, piece)
             self._backward(loss.total / count, last=index + 1 == len(pieces))
             _add(sums, loss)
-        names = sorted(sums)
+            for name, peak in loss.peaks.items():
+                peaks[name] = torch.maximum(peaks.get(name, peak), peak)
+        names, tops = sorted(sums), sorted(peaks)
         totals = self._reduced(torch.stack([sums[name] for name in names])).tolist()
-        return {name: (total, number) for name, (total, number) in zip(names, totals, strict=True)}
+        highest = self._highest(torch.stack([peaks[name] for name in tops])).tolist() if tops else []
+        return {name: (total, number) for name, (total, number) in zip(names, totals, strict=True)}, dict(
+            zip(tops, highest, strict=True)
+        )
 
     def _skip(self, batch: Batch, what: str) -> Metrics:
         """Keep the batch for inspection and go on, unless this has happened too often in a row."""

@@ -64,14 +64,11 @@ class Processes:
             dist.all_reduce(tensor)
         return tensor
 
-    def largest(self, number: int) -> int:
-        """Over the processes."""
-        if self.world_size == 1:
-            return number
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        largest = torch.tensor(number, device=device)
-        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-        return int(largest)
+    def largest(self, tensor: Tensor) -> Tensor:
+        """Over the processes, element by element, in place."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor
 
     def gather(self, tensor: Tensor) -> Tensor:
         """The tensors of all processes, which have one shape, stacked by rank in a new first dimension."""

@@ -66,6 +66,9 @@ class TorchEngine(MicroBatchedEngine):
     def _reduced(self, sums: Tensor) -> Tensor:
         return sums
 
+    def _highest(self, peaks: Tensor) -> Tensor:
+        return peaks
+
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Full weights by Hugging Face names, tied heads included, adapters merged, in the format of its arithmetic.
 

@@ -78,10 +78,11 @@ class ScoredBatch(TokenBatch):
 class Experience(TokenBatch):
     """Rollouts with everything a policy-gradient step needs. All `[B, T]` float32, zero outside `response_mask`."""
 
-    old_logprobs: Tensor  # log pi_old(a|s), by the train engine
+    old_logprobs: Tensor | None  # log pi_old(a|s), by the train engine; None: as the update itself finds them
     advantages: Tensor
     ref_logprobs: Tensor | None = None  # log pi_ref(a|s), where the loss has a KL term
     correction: Tensor | None = None  # importance weight pi_old / pi_sampled, where the rollout engine's differs
+    sampled_logprobs: Tensor | None = None  # by the rollout engine, where the update is to tell how far it is from it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,3 +70,5 @@ class LossSum:
 
     total: Tensor  # scalar, with gradient
     sums: Mapping[str, tuple[Tensor, Tensor]]
+    peaks: Mapping[str, Tensor] = field(default_factory=dict)
+    """Diagnostics of which the largest of all pieces counts."""

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import rlhf
-from rlhf.errors import ConfigError
+from rlhf.algorithms.policy_updates import PolicyGradient
+from rlhf.engines import transformers_rollout
+from rlhf.engines.sampling import choose
+from rlhf.errors import ConfigError, RunError
+from rlhf.runtime.live_run import LiveRun
 from rlhf.runtime.result import RunResult
 from tests.tiny_runs import GRPO, REWARD, SFT, Recipe, assert_same_weights, changed, pipeline, single, weights_of
 
@@ -158,3 +163,37 @@ def test_ppo_takes_the_kl_into_the_loss_and_whitens_rewards(models: RunResult, t
             continue
         before, after = (weights_of(r.folder / "model") for r in (plain, run))
         assert any(not before[name].equal(after[name]) for name in before), options
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.1])
+def test_old_log_probs_found_by_the_update_are_those_asked_before(
+    models: RunResult, kl_coef: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One update a step needs no pass before it: the same weights, and the same figures of both engines."""
+    one = recipe(models, algorithm__minibatch_size=24, algorithm__kl_coef=kl_coef)
+    found = rlhf.train(one, out=tmp_path / "found")
+    monkeypatch.setattr(PolicyGradient, "updates_find_old", False)
+    asked = rlhf.train(one, out=tmp_path / "asked")
+    theirs = weights_of(asked.folder / "model")
+    for name, tensor in weights_of(found.folder / "model").items():
+        torch.testing.assert_close(tensor, theirs[name], atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    timings = {name for name in asked.metrics[0] if name.startswith("time")}
+    for left, right in zip(found.metrics, asked.metrics, strict=True):
+        assert left.keys() - timings == right.keys() - timings
+        for name in left.keys() - timings:
+            assert left[name] == pytest.approx(right[name], rel=1e-3, abs=1e-5), name
+
+
+def test_samples_of_another_policy_stop_a_run_of_one_update_a_step(
+    models: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rollout engine finds every token half a nat less likely: the first update sees it, and none are handed on."""
+
+    def lowered(*arguments: Any) -> Any:
+        tokens, logprobs = choose(*arguments)
+        return tokens, logprobs - 0.5
+
+    monkeypatch.setattr(transformers_rollout, "choose", lowered)
+    monkeypatch.setattr(LiveRun, "publish_weights", lambda run: pytest.fail("weights were handed on"))
+    with pytest.raises(RunError, match=r"differ by 0\.5 nats a token .* no weights trained on them were kept"):
+        rlhf.train(recipe(models, algorithm__minibatch_size=24), out=tmp_path / "run")

@@ -24,15 +24,19 @@ POLICY, REFERENCE = -1.0, -1.5
 
 
 def rloo(**options: Any) -> RLOO:
-    return RLOO(RLOOConfig(**{"steps": 1, "prompts_per_step": 2, "samples_per_prompt": 2, "kl_coef": 0.1, **options}))
+    return RLOO(
+        RLOOConfig(
+            **{"steps": 1, "prompts_per_step": 2, "samples_per_prompt": 2, "epochs": 2, "kl_coef": 0.1, **options}
+        )
+    )
 
 
 def reinforce_pp(**options: Any) -> ReinforcePP:
-    return ReinforcePP(ReinforcePPConfig(**{"steps": 1, "prompts_per_step": 4, "kl_coef": 0.1, **options}))
+    return ReinforcePP(ReinforcePPConfig(**{"steps": 1, "prompts_per_step": 4, "epochs": 2, "kl_coef": 0.1, **options}))
 
 
 def remax(**options: Any) -> ReMax:
-    return ReMax(ReMaxConfig(**{"steps": 1, "prompts_per_step": 2, "kl_coef": 0.1, **options}))
+    return ReMax(ReMaxConfig(**{"steps": 1, "prompts_per_step": 2, "epochs": 2, "kl_coef": 0.1, **options}))
 
 
 def assessed(method: PolicyGradient[Any], batch: ScoredBatch) -> tuple[Tensor, Any]:
@@ -148,7 +152,9 @@ def test_reinforce_pp_leaves_groups_out_only_where_it_compares_them(baseline: st
         policy=Model(torch.zeros(0)),
         reference=Model(torch.zeros(0)),
     )
-    method = reinforce_pp(baseline=baseline, prompts_per_step=2, samples_per_prompt=3, missing_eos_penalty=0.5)
+    method = reinforce_pp(
+        baseline=baseline, prompts_per_step=2, samples_per_prompt=3, missing_eos_penalty=0.5, epochs=1, kl_coef=0.0
+    )
     method.run(run)  # type: ignore[arg-type]
     ((trained, _),) = run.policy.trained
     assert len(trained) == (3 if baseline == "group" else 6)
