@@ -170,6 +170,11 @@ class RolloutConfig(PartConfig):
     )
     """Added to the logits of tokens, by token id, before the temperature; -100 bans one, in effect."""
 
+    timeout: float = Field(default=1800.0, gt=0)
+    """Seconds a rollout worker on Ray may take over one call. One that takes longer, or dies, is given up: its prompts
+    go to the others, the run goes on with those.
+    """
+
     @field_validator("engine", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Groups of actors that satisfy the same protocols as the engines in one process."""
+"""A group of actors that satisfies the same protocol as a train engine in one process; waiting for actors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch import Tensor
 
 from rlhf.errors import ResourceError, RunError, UserError, WorkerDied
 from rlhf.protocols import Loss
-from rlhf.runtime.handover import require_same
-from rlhf.types import Batch, Completion, Fingerprint, Metrics, Prompt, Sampling
+from rlhf.types import Batch, Fingerprint, Metrics
 
 _SECOND_THOUGHTS = 2.0
 """Seconds to look at the others after a first failure: a rank may fail before the peer it lost is known dead."""
@@ -85,44 +84,6 @@ class EngineGroup:
         return results([call(worker, rank) for rank, worker in enumerate(self.workers)], self.role)
 
 
-class RolloutGroup:
-    """Rollout engines as one: prompts are dealt out in order, results come back in order."""
-
-    def __init__(self, workers: Sequence[Any]) -> None:
-        self.workers = tuple(workers)
-
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        """Completions of each prompt; which engine wrote them does not matter, since each sample has its own seed."""
-        hands = [list(prompts[rank :: len(self.workers)]) for rank in range(len(self.workers))]
-        dealt = [(rank, hand) for rank, hand in enumerate(hands) if hand]
-        answers = results([self.workers[rank].generate.remote(hand, sampling) for rank, hand in dealt], "rollout")
-        ordered: list[list[Completion]] = [[] for _ in prompts]
-        for (rank, _), answer in zip(dealt, answers, strict=True):
-            ordered[rank :: len(self.workers)] = answer
-        return ordered
-
-    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
-        """One copy in the object store serves all engines; from a remote group it is already there."""
-        shared = weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
-        results([worker.load_weights.remote(shared, version) for worker in self.workers], "rollout")
-
-    def fingerprints(self) -> dict[str, Fingerprint] | None:
-        """Of the first engine, once all the others are found to hold the same."""
-        told: list[dict[str, Fingerprint] | None] = results(
-            [worker.fingerprints_of_weights.remote() for worker in self.workers], "rollout"
-        )
-        for rank, other in enumerate(told[1:], start=1):
-            if told[0] is not None and other is not None:
-                require_same(told[0], other, {}, f"rollout worker {rank}")
-        return told[0]
-
-    def sleep(self) -> None:
-        results([worker.sleep.remote() for worker in self.workers], "rollout")
-
-    def wake(self) -> None:
-        results([worker.wake.remote() for worker in self.workers], "rollout")
-
-
 # --- waiting ---------------------------------------------------------------------------------------------------------
 
 
@@ -145,15 +106,16 @@ def wait_for(references: Sequence[Any], role: str, timeout: float | None = None)
         if not done:
             break
         rank = pending.pop(done[0])
-        failure = _failure(done[0])
+        failure = failure_of(done[0])
         if failure is not None:
             failures.append((rank, failure))
             deadline = time.monotonic() + _SECOND_THOUGHTS
     if failures:
-        raise _root_cause(failures, role)
+        raise root_cause(failures, role)
 
 
-def _failure(reference: Any) -> RayError | None:
+def failure_of(reference: Any) -> RayError | None:
+    """What a finished call failed with, or None."""
     try:
         ray.get(reference, timeout=60)
     except GetTimeoutError:
@@ -163,7 +125,7 @@ def _failure(reference: Any) -> RayError | None:
     return None
 
 
-def _root_cause(failures: Sequence[tuple[int, RayError]], role: str) -> Exception:
+def root_cause(failures: Sequence[tuple[int, RayError]], role: str) -> Exception:
     """A dead worker before its peers' broken connections; our own errors as they are."""
     rank, error = next(((r, e) for r, e in failures if isinstance(e, RayActorError)), failures[0])
     who = f"{role} worker {rank}"

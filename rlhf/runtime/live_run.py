@@ -244,9 +244,11 @@ class LiveRun(RunRows):
     def _rollout_metrics(self, rollouts: Sequence[Rollout]) -> Metrics:
         if not rollouts:
             return {}
+        reissued = getattr(self.rollout, "take_reissued", None)  # only a group of engines can lose one and go on
         lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
         figures: Metrics = {
             "reward/failed": float(len(self._failed)),
+            "rollout/reissued": 0.0 if reissued is None else float(reissued()),
             "rollout/length": sum(lengths) / len(lengths),
             "rollout/truncated": sum(r.completion.finish_reason == "length" for r in rollouts) / len(rollouts),
         }

@@ -13,12 +13,13 @@ from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins, compare_fingerprints
 from rlhf.recipe import Recipe
 from rlhf.runtime.engine_choice import chosen_engine
-from rlhf.runtime.groups import EngineGroup, RolloutGroup, results
+from rlhf.runtime.groups import EngineGroup, results
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
 from rlhf.runtime.placement import placed, worker_resources
 from rlhf.runtime.plan import StagePlan
+from rlhf.runtime.rollout_group import RolloutGroup
 from rlhf.runtime.session import ray_session
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.supervised import run_supervised
@@ -63,7 +64,8 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
         }
         try:
             _require_same_plugins(workers, plugins, plan.runtime.start_timeout)
-            engines, rollout = _build_engines(plan, workers, journal), RolloutGroup(workers["rollout"])
+            engines = _build_engines(plan, workers, journal)
+            rollout = RolloutGroup(workers["rollout"], plan.config.rollout.timeout, journal.note)
             run = LiveRun(plan, plugins, engines, rollout, journal, at_once=True)
             return drive(run, resume=resume)
         finally:

@@ -1,17 +1,16 @@
-"""A group of actors: failures come out as the root cause, rollouts in the order of their prompts."""
+"""A group of actors: failures come out as the root cause."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rlhf.errors import ConfigError, ResourceError, RewardError, RunError, WorkerDied
-from rlhf.types import Completion, Prompt, Sampling
 
 pytestmark = pytest.mark.ray
 
@@ -31,12 +30,6 @@ class Act:
     def answer(self, value: Any, seconds: float = 0.0) -> Any:
         time.sleep(seconds)
         return value
-
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        return [[self._said(f"{prompt.id}/{n}") for n in range(sampling.num_samples)] for prompt in prompts]
-
-    def _said(self, text: str) -> Completion:
-        return Completion(token_ids=(1,), logprobs=(-1.0,), text=text, finish_reason="stop")
 
 
 @pytest.fixture
@@ -97,12 +90,3 @@ def test_a_worker_that_is_never_ready_is_given_up_on(two: list[Any]) -> None:
 
     with pytest.raises(ResourceError, match=r"^rollout: workers not ready within 0\.5 s \(runtime\.start_timeout\)"):
         wait_for([two[0].answer.remote(None, 60)], "rollout", timeout=0.5)
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_completions_come_back_with_their_prompts(two: list[Any], count: int) -> None:
-    from rlhf.runtime.groups import RolloutGroup
-
-    prompts = [Prompt(id=str(n), text="?") for n in range(count)]
-    answers = RolloutGroup(two).generate(prompts, Sampling(max_tokens=4, num_samples=2))
-    assert [[c.text for c in group] for group in answers] == [[f"{n}/0", f"{n}/1"] for n in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,9 @@ def test_auto_says_which_engine_it_took_and_why(
     recipe["stages"]["grpo"]["rollout"]["engine"] = "auto"
     run = rlhf.train(recipe, out=tmp_path / "run")
     assert run.metrics[-1]["stage"] == "grpo"
-    said = [line.strip() for line in capsys.readouterr().err.splitlines()]
-    said = [line for line in said if line.startswith("rollout.engine auto")]  # others are of tracebacks
+    said = re.findall(r"^(?:\[.*?\] )?(rollout\.engine auto: .*)$", capsys.readouterr().err, flags=re.MULTILINE)
     assert len(said) == 1
-    assert f"rollout.engine auto: {taken}" in said[0]
+    assert said[0].startswith(f"rollout.engine auto: {taken}")
     assert "set rollout.engine" not in said[0]
 
 

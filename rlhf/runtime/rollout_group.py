@@ -1,0 +1,130 @@
+"""Rollout engines in actors as one engine. One that dies or hangs is given up; the others answer its prompts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import ray
+from ray.exceptions import RayActorError
+from torch import Tensor
+
+from rlhf.errors import WorkerDied
+from rlhf.runtime.groups import RemoteWeights, failure_of, root_cause
+from rlhf.runtime.handover import require_same
+from rlhf.types import Completion, Fingerprint, Prompt, Sampling
+
+
+class _Call(NamedTuple):
+    """What an engine is at: the places of the prompts in its hand, if it generates, and until when."""
+
+    rank: int
+    hand: tuple[int, ...]
+    deadline: float
+
+
+class RolloutGroup:
+    """Satisfies `rlhf.protocols.RolloutEngine`. Each sample has its own seed, so who writes it does not matter."""
+
+    def __init__(self, workers: Sequence[Any], timeout: float, note: Callable[[str], None]) -> None:
+        """`timeout`: seconds an engine may take over one call before it is taken to hang."""
+        self._workers = dict(enumerate(workers))
+        """Those that live, by rank."""
+        self._timeout, self._note = timeout, note
+        self._reissued = 0
+
+    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
+        """Completions of each prompt, in order. Raises `WorkerDied` when no engine is left."""
+        waiting = dealt(prompts, sampling, len(self._workers))
+        calls: dict[Any, _Call] = {}
+        answers: dict[int, list[Completion]] = {}
+        while waiting or calls:
+            busy = {call.rank for call in calls.values()}
+            for rank in [rank for rank in self._workers if rank not in busy][: len(waiting)]:
+                hand = waiting.pop(0)
+                asked = self._workers[rank].generate.remote([prompts[place] for place in hand], sampling)
+                calls[asked] = self._call(rank, hand)
+            call, answer = self._next_end(calls)
+            if call.rank in self._workers:
+                answers |= dict(zip(call.hand, answer, strict=True))
+            else:
+                # Whole, as it was: a batch of other prompts would round otherwise in the last bit.
+                waiting.append(call.hand)
+                self._reissued += len(call.hand)
+        return [answers[place] for place in range(len(prompts))]
+
+    def take_reissued(self) -> int:
+        """Prompts that had to be given to another engine since this was last asked."""
+        taken, self._reissued = self._reissued, 0
+        return taken
+
+    def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
+        """One copy in the object store serves all engines; from a remote group it is already there."""
+        shared = weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
+        self._each(lambda worker: worker.load_weights.remote(shared, version))
+
+    def fingerprints(self) -> dict[str, Fingerprint] | None:
+        """Of one engine, once all the others are found to hold the same."""
+        told = self._each(lambda worker: worker.fingerprints_of_weights.remote())
+        first: dict[str, Fingerprint] | None = next(iter(told.values()))
+        for rank, other in told.items():
+            if first is not None and other is not None:
+                require_same(first, other, {}, f"rollout worker {rank}")
+        return first
+
+    def sleep(self) -> None:
+        self._each(lambda worker: worker.sleep.remote())
+
+    def wake(self) -> None:
+        self._each(lambda worker: worker.wake.remote())
+
+    def _each(self, ask: Callable[[Any], Any]) -> dict[int, Any]:
+        """What every engine that lives answers, by rank."""
+        calls = {ask(worker): self._call(rank) for rank, worker in self._workers.items()}
+        ended = [self._next_end(calls) for _ in range(len(calls))]
+        return {call.rank: answer for call, answer in sorted(ended) if call.rank in self._workers}
+
+    def _call(self, rank: int, hand: tuple[int, ...] = ()) -> _Call:
+        return _Call(rank, hand, time.monotonic() + self._timeout)
+
+    def _next_end(self, calls: dict[Any, _Call]) -> tuple[_Call, Any]:
+        """Take the next call that ends out of `calls`, with its answer; an engine that cannot answer is given up."""
+        first = min(calls, key=lambda reference: calls[reference].deadline)
+        done, _ = ray.wait(list(calls), num_returns=1, timeout=max(0.0, calls[first].deadline - time.monotonic()))
+        reference = done[0] if done else first
+        call = calls.pop(reference)
+        if not done:
+            why = WorkerDied(f"rollout worker {call.rank} hangs: no answer in {self._timeout:g} s (rollout.timeout)")
+            self._give_up(call, why)
+            return call, None
+        failure = failure_of(reference)
+        if failure is None:
+            return call, ray.get(reference)
+        error = root_cause([(call.rank, failure)], "rollout")
+        if not isinstance(failure, RayActorError):
+            raise error  # a mistake of the prompts or of the code, which another engine would make too
+        self._give_up(call, error)
+        return call, None
+
+    def _give_up(self, call: _Call, why: Exception) -> None:
+        """Go on without this engine, or raise where it was the last."""
+        ray.kill(self._workers.pop(call.rank))
+        if not self._workers:
+            raise why
+        rest = f"its {len(call.hand)} prompts go to the others, and " if call.hand else ""
+        self._note(f"{why}; {rest}the run goes on with {len(self._workers)} rollout workers")
+
+
+def dealt(prompts: Sequence[Prompt], sampling: Sampling, num_engines: int) -> list[tuple[int, ...]]:
+    """The places of the prompts for each engine: the longest first, each to the engine with the fewest tokens so far.
+
+    Tokens are those of the prompt and those that its completions may have. Engines left without any are left out.
+    """
+    hands: list[list[int]] = [[] for _ in range(num_engines)]
+    loads = [0] * num_engines
+    for place in sorted(range(len(prompts)), key=lambda place: (-len(prompts[place].token_ids), place)):
+        engine = loads.index(min(loads))
+        hands[engine].append(place)
+        loads[engine] += len(prompts[place].token_ids) + sampling.num_samples * sampling.max_tokens
+    return [tuple(sorted(hand)) for hand in hands if hand]
