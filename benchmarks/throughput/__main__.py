@@ -88,6 +88,7 @@ def _measured(measure: Measure | Callable[[Settings], Outcome], settings: Settin
     if not isinstance(measure, Measure):
         return measure(settings)
     if settings.short and measure.short_s is None:
+        say(f"{measure.name}: left out of the short form")
         return [], {}
     if measure.big_model:
         settings.workload.write(big=True)

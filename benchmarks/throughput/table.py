@@ -44,7 +44,7 @@ def as_table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row, rows: Sequence[Row]) -> list[str]:
     if row.median_s is None or row.rate is None:
-        return [row.measure, row.contender, f"failed: {row.failed}", "", "", "", "", ""]
+        return [row.measure, row.contender, f"failed: {(row.failed or '')[:160]}", "", "", "", "", ""]
     ours = next((r.median_s for r in rows if r.measure == row.measure and r.side == "ours"), None)
     faster = f"{row.median_s / ours:.2f}" if ours and row.side.startswith("peer") else ""
     parts = ", ".join(f"{name} {seconds:.2f}" for name, seconds in row.shares.items())
