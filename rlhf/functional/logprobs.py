@@ -15,8 +15,10 @@ from torch import Tensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
-LOGITS_AT_ONCE = 2**25
-"""Entries of the logits held at a time where the caller names no chunk: 128 MiB of float32."""
+from rlhf.functional.fused_logprobs import FusedLogprobs, HeadShape, Wanted
+
+LOGITS_AT_ONCE = 2**24
+"""Entries of the logits held at a time where the caller names no chunk: 64 MiB of float32."""
 
 
 def token_logprobs(
@@ -35,17 +37,16 @@ def token_logprobs(
     """`(logprobs_N, entropy_N)` of `targets_N` under the output head `scale * (hidden @ weight.T + bias)`.
 
     Row n of `hidden_NH` must be the state that *predicts* `targets_N[n]` (`hidden[:, :-1]` against `tokens[:, 1:]`).
-    `logit_softcap` c replaces z by `c tanh(z/c)` (Gemma 2, arXiv:2408.00118). See `head_logprobs` for the rest.
+    `logit_softcap` c replaces z by `c tanh(z/c)` (Gemma 2, arXiv:2408.00118). See `head_logprobs` for the rest; here
+    the gradient is worked out by hand (`fused_logprobs`), and has none of its own.
     """
-    return head_logprobs(
-        hidden_NH,
-        output_head(weight_VH, bias, logit_scale, logit_softcap),
-        targets_N,
-        chunk=chunk or default_chunk(len(weight_VH)),
-        temperature=temperature,
-        with_entropy=with_entropy,
-        entropy_grad=entropy_grad,
-    )
+    _check_temperature(temperature)
+    if len(targets_N) != len(hidden_NH):
+        raise ValueError(f"{len(hidden_NH)} hidden states were given with {len(targets_N)} targets")
+    shape = HeadShape(logit_scale, logit_softcap, temperature)
+    wanted = Wanted(with_entropy, with_entropy and entropy_grad, chunk or default_chunk(len(weight_VH)))
+    both: tuple[Tensor, Tensor] = FusedLogprobs.apply(hidden_NH, weight_VH, bias, targets_N, shape, wanted)  # type: ignore[no-untyped-call]
+    return both
 
 
 def output_head(
@@ -125,10 +126,14 @@ def _entropy(scaled_NV: Tensor, normaliser_N: Tensor) -> Tensor:
 
 
 def _scaled(logits_NV: Tensor, temperature: float) -> Tensor:
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, but is {temperature}: a greedy choice has no log-probability.")
+    _check_temperature(temperature)
     logits = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32))
     return logits if temperature == 1 else logits / temperature
+
+
+def _check_temperature(temperature: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, but is {temperature}: a greedy choice has no log-probability.")
 
 
 def default_chunk(vocabulary: int) -> int:

@@ -212,7 +212,7 @@ def test_a_vocabulary_beyond_the_bound_goes_token_by_token(monkeypatch: pytest.M
 
 
 def test_as_many_targets_as_states() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="4 hidden states were given with 6 targets"):
         token_logprobs(torch.zeros(4, 1), torch.zeros(10, 1), torch.zeros(6, dtype=torch.int64), chunk=2)
 
 
