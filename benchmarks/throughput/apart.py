@@ -21,7 +21,7 @@ def first_step(settings: Settings) -> Outcome:
     """Seconds from the start of the process to the end of the first GRPO step, imports and start of Ray included."""
     (grpo,) = (measure for measure in measures() if measure.name == "grpo")
     rows = []
-    for entry in [entry for entry in grpo.entries if entry.name in STARTERS]:
+    for entry in [e for e in grpo.entries if e.name in STARTERS and (e.short or not settings.short)]:
         row = Row("first_step", entry.name, STARTERS[entry.name], "steps/s", 1)
         say(f"first_step: {entry.name}")
         for number in range(1 if settings.short else 3):

@@ -126,6 +126,7 @@ _PACKED: dict[str, Any] = {
 
 def _preference(name: str) -> Measure:
     lengths = [length for p, a, b in pairs().lengths for length in (p + a + 1, p + b + 1)]
+    by_length = _by_length(PAIRS, 4) | {"remove_unused_columns": False}  # else the column of lengths is among them
     work = {
         "reward": flops.train_rows(SMALL, lengths, head=False),
         "dpo": flops.train_rows(SMALL, lengths) + flops.score_rows(SMALL, lengths),
@@ -137,8 +138,8 @@ def _preference(name: str) -> Measure:
             _ours(name, "ours, bfloat16", "ours too", model__dtype="bfloat16"),
             _trl(name),
             _trl(name, "TRL, bfloat16", "peer too", short=name == "reward", bf16=True),
-            _trl(name, "TRL, by length", "peer too", short=False, **_by_length(PAIRS, 4)),
-            _trl(name, "TRL, by length, bfloat16", "peer too", short=False, bf16=True, **_by_length(PAIRS, 4)),
+            _trl(name, "TRL, by length", "peer too", short=False, **by_length),
+            _trl(name, "TRL, by length, bfloat16", "peer too", short=False, bf16=True, **by_length),
             _trl(name, "TRL as shipped", "peer too", short=name == "dpo", **_AS_SHIPPED),
         ),
     )  # fmt: skip

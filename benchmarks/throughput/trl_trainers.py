@@ -5,6 +5,9 @@ TRL 1.16 itself turns on bfloat16 arithmetic and gradient checkpointing, which s
 without checkpointing was the faster for SFT and is what the reference calls the default, so that is the `default` here
 and TRL as shipped is one of the candidates for its best.
 
+Its vLLM mode in one process is a candidate too, and ends at the first hand-over where vLLM runs on CPU: it copies
+weights into layers that vLLM has repacked. Its other mode hands weights over by NCCL, and so needs GPUs.
+
 `task` is `{measure, threads, arguments}`: arguments of the trainer's config besides those fixed here.
 """
 
@@ -75,9 +78,9 @@ class InTurn(TrainerCallback):
 
 
 def rows_of(workload: Workload, name: str) -> Dataset:
-    """The rows of a file."""
-    lines = workload.rows(name).read_text(encoding="utf-8").splitlines()
-    return Dataset.from_list([json.loads(line) for line in lines])
+    """The rows of a file, with the length that `group_by_length` sorts by where TRL's own columns have none."""
+    rows = [json.loads(line) for line in workload.rows(name).read_text(encoding="utf-8").splitlines()]
+    return Dataset.from_list([row | {"length": sum(len(text.split()) for text in row.values())} for row in rows])
 
 
 def trainer_of(measure: str, workload: Workload, arguments: dict[str, Any], callback: InTurn) -> Any:
