@@ -20,7 +20,7 @@ def run_inline(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
     """Run a stage here."""
     if any(workers.num > 1 for workers in plan.runtime.workers.values()):
         raise ConfigError("runtime.workers: the inline runtime is one process; use runtime.type=ray for more")
-    use_threads(plan, processes=1)
+    use_threads(plan)
     rollout = build_rollout(plan, plugins, journal) if plan.samples else None
     return drive(LiveRun(plan, plugins, build_engines(plan, plugins), rollout, journal), resume=resume)
 

@@ -23,7 +23,7 @@ from rlhf.runtime.rollout_group import RolloutGroup
 from rlhf.runtime.session import ray_session
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.supervised import run_supervised
-from rlhf.runtime.threads import threads_for
+from rlhf.runtime.threads import at_work, threads_for
 from rlhf.runtime.workers import EngineWorker, RolloutWorker
 
 
@@ -45,7 +45,7 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
     roles = (*plan.specs, "rollout")
     resources = worker_resources(plan.runtime, roles, ray.cluster_resources())
     with placed(plan.runtime, resources) as (group, bundles):
-        threads = threads_for(plan, int(ray.cluster_resources().get("CPU", 1)), sum(map(len, bundles.values())))
+        threads = threads_for(plan, int(ray.cluster_resources().get("CPU", 1)), at_work(plan))
 
         def spawn(actor: Any, role: str) -> list[Any]:
             environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}

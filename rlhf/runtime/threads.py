@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 
-from rlhf.runtime.plan import StagePlan
-
-_ROLES_AT_WORK = 3
-"""Policy, reference and value run at the same time when samples are assessed."""
+from rlhf.runtime.plan import StagePlan, workers_of
 
 
-def threads_for(plan: StagePlan, cores: int, processes: int) -> int:
-    """Threads of each process of a stage. The same inline and on actors, since results may differ by thread count."""
-    if plan.runtime.threads is not None:
-        return plan.runtime.threads
-    return max(1, cores // (_ROLES_AT_WORK if plan.samples else processes))
+def threads_for(plan: StagePlan, cores: int, at_work: int) -> int:
+    """Threads of each process of a stage, of which so many work at the same time."""
+    return plan.runtime.threads or max(1, cores // at_work)
 
 
-def use_threads(plan: StagePlan, processes: int) -> None:
-    """Set this process's threads; before torch starts any, by environment as well."""
-    count = threads_for(plan, os.cpu_count() or 1, processes)
+def at_work(plan: StagePlan) -> int:
+    """Processes of a stage on actors that work at once: those that sample, or those that assess and train."""
+    return max(workers_of(plan.runtime, "rollout").num, sum(workers_of(plan.runtime, role).num for role in plan.specs))
+
+
+def use_threads(plan: StagePlan) -> None:
+    """Set the threads of the only process; before torch starts any, by environment as well."""
+    count = threads_for(plan, os.cpu_count() or 1, at_work=1)
     os.environ["OMP_NUM_THREADS"] = str(count)
     import torch
 

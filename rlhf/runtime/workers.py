@@ -72,7 +72,7 @@ class EngineWorker(_Worker):
         """Full weights on CPU; every rank takes part in gathering them, one keeps them."""
         gathered = self._engine.weights()
         if keep:
-            return [(name, tensor.detach().cpu()) for name, tensor in gathered]
+            return [(name, _apart(tensor.detach().cpu())) for name, tensor in gathered]
         for _ in gathered:
             pass
         return []
@@ -108,3 +108,9 @@ class RolloutWorker(_Worker):
 
     def wake(self) -> None:
         self._engine.wake()
+
+
+def _apart(tensor: Any) -> Any:
+    """A tensor that is sent without its neighbours: DeepSpeed's are views of one buffer, which would go with each."""
+    whole = tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+    return tensor if whole else tensor.clone()
