@@ -13,8 +13,8 @@ class EngineConfig(PartConfig):
     """How a batch is cut before it meets the model; none of it changes a result."""
 
     micro_batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens run through the model at once, and at least one row; lower it when memory runs out. Where absent, 1,024 on
-    a CPU, whose cache holds as much, and 8,192 on a GPU.
+    """Tokens run through the model at once, and at least one row; lower it when memory runs out. Where absent, 2,048 on
+    a CPU and 8,192 on a GPU.
     """
     packing: bool | Literal["auto"] = "auto"
     """Put the rows of a micro-batch end to end without padding, and a prompt of several rows once; rows never see each

@@ -8,8 +8,9 @@ from pathlib import Path
 
 def prepare_environment() -> None:
     """What suits several processes on one machine; whatever the user has set stays."""
-    # Threads that wait for work must not spin: several processes share the cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads spin for some 50 microseconds, as long as the next product is usually in coming, and then sleep: processes
+    # share the cores, and libgomp's own 100 times as long halves the speed of two of them (benchmarks/LOG.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps a warning off the terminal

@@ -48,7 +48,7 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
         threads = threads_for(plan, int(ray.cluster_resources().get("CPU", 1)), at_work(plan))
 
         def spawn(actor: Any, role: str) -> list[Any]:
-            environment = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+            environment = {"OMP_NUM_THREADS": str(threads)}
             share = resources[role]
             return [
                 actor.options(
