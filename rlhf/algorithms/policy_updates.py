@@ -5,23 +5,22 @@ A method says how the tokens of its samples are credited (`assess`) and writes i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Generic, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from rlhf.algorithms.compared import Compared, compared, old_logprobs
 from rlhf.algorithms.figures import mean_of
 from rlhf.algorithms.policy_objective import Aggregation, PolicyLoss, TokenWeights
 from rlhf.config import PartConfig
 from rlhf.errors import RunError
 from rlhf.functional.aggregation import prompt_mean
 from rlhf.functional.correction import Beyond, Correction, chi_square, effective_sample_share, sampling_correction
-from rlhf.functional.engine_gap import engine_gap
-from rlhf.functional.kl import AdaptiveKL, k1, update_kl
+from rlhf.functional.kl import AdaptiveKL, update_kl
 from rlhf.functional.masked import masked_mean
 from rlhf.protocols import Algorithm, Run
 from rlhf.types import Experience, Metrics, Rollout, ScoredBatch
@@ -95,18 +94,6 @@ class PolicyGradientConfig(PartConfig):
 Config = TypeVar("Config", bound=PolicyGradientConfig)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Samples under the policy that drew them and under the reference, `[B, T]`, zero outside the mask."""
-
-    old_logprobs: Tensor | None
-    """None where the update finds them itself."""
-    ref_logprobs: Tensor | None
-    """None where the method pays no KL, and so needs no reference."""
-    kl: Tensor
-    """k1; zero without a reference, and where old log-probs are left to the update."""
-
-
 class PolicyGradient(Algorithm, Generic[Config]):
     """Improves a policy on its own samples. A subclass has a loop (`run`) and credits tokens (`assess`)."""
 
@@ -169,10 +156,12 @@ class PolicyGradient(Algorithm, Generic[Config]):
         """The samples' log-probs, of the whole distribution whatever `top_p` and `top_k` left of it in sampling; with
         `old` those of the policy too, which is otherwise asked where no update will tell.
         """
-        asked = {"policy": not self.updates_find_old if old is None else old, "reference": "reference" in self.needs}
-        engines = {role: getattr(run, role) for role, is_asked in asked.items() if is_asked}
-        outputs = run.together(*(partial(engine.forward, batch) for engine in engines.values())) if engines else []
-        said = {role: output.logprobs for role, output in zip(engines, outputs, strict=True)}
+        asked: dict[str, Callable[[], Any]] = {}
+        if not self.updates_find_old if old is None else old:
+            asked["policy"] = lambda: old_logprobs(run, batch, self.config.correction)
+        if "reference" in self.needs:
+            asked["reference"] = lambda: run.reference.forward(batch).logprobs
+        said = dict(zip(asked, run.together(*asked.values()), strict=True)) if asked else {}
         return compared(batch, said.get("policy"), said.get("reference"))
 
     def experience(
@@ -204,10 +193,9 @@ class PolicyGradient(Algorithm, Generic[Config]):
         """How far the policy is from the reference, and the train engine from the rollout engine, where no update tells
         it.
         """
-        mask, sampled = batch.response_mask, batch.sampled_logprobs
-        if models.old_logprobs is None:
+        mask, gap = batch.response_mask, models.gap
+        if gap is None:
             return {} if models.ref_logprobs is None else {"policy/kl_coef": self.kl_coef}
-        gap = engine_gap(models.old_logprobs, sampled, mask)
         figures = {
             "rollout/logprob_gap": float(gap.mean),
             "rollout/logprob_gap_max": float(gap.largest),
@@ -293,15 +281,6 @@ class PolicyGradient(Algorithm, Generic[Config]):
 
     def restore(self, state: Mapping[str, float]) -> None:
         self.kl_coef = state["kl_coef"]
-
-
-def compared(batch: ScoredBatch, policy: Tensor | None, reference: Tensor | None = None) -> Compared:
-    """The models' log-probs on the response, and the KL between them."""
-    mask = batch.response_mask
-    old, ref = (None if given is None else torch.where(mask, given, 0) for given in (policy, reference))
-    if old is None or ref is None:
-        return Compared(old, ref, torch.zeros(mask.shape))
-    return Compared(old, ref, k1(old, ref, mask))
 
 
 def of_every_token(advantages_B: Tensor, mask: Tensor) -> Tensor:

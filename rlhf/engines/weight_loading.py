@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor
@@ -18,15 +19,20 @@ def load_strictly(network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]
     value, would leave the engine sampling from another policy than the one that is trained.
     """
     places = network.state_dict()
+    names = Counter(place.data_ptr() for place in places.values())
     loaded: dict[str, Tensor] = {}
-    written: dict[int, str] = {}
+    tied: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in weights:
         place = _place_of(name, tensor, places)
-        twin = written.setdefault(place.data_ptr(), name)
-        if twin != name and not place.equal(tensor.to(place.device)):
-            raise _differ(twin, name)
-        place.copy_(tensor)
         loaded[name] = place
+        if names[place.data_ptr()] > 1:
+            # The first is kept, and alive, so that a second of the same memory need not be read again.
+            twin, first = tied.setdefault(place.data_ptr(), (name, tensor))
+            if twin != name:
+                if tensor.data_ptr() != first.data_ptr() and not place.equal(tensor.to(place.device)):
+                    raise _differ(twin, name)
+                continue
+        place.copy_(tensor)
     _require_all(loaded, places)
 
 

@@ -176,7 +176,7 @@ def test_old_log_probs_found_by_the_update_are_those_asked_before(
     asked = rlhf.train(one, out=tmp_path / "asked")
     theirs = weights_of(asked.folder / "model")
     for name, tensor in weights_of(found.folder / "model").items():
-        torch.testing.assert_close(tensor, theirs[name], atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(tensor, theirs[name], atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     timings = {name for name in asked.metrics[0] if name.startswith("time")}
     for left, right in zip(found.metrics, asked.metrics, strict=True):
         assert left.keys() - timings == right.keys() - timings

@@ -1,0 +1,65 @@
+"""What the models say of a step's samples before anything is learnt from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlhf.functional.engine_gap import EngineGap, engine_gap
+from rlhf.functional.kl import k1
+from rlhf.protocols import Run
+from rlhf.types import ScoredBatch
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Samples under the policy that drew them and under the reference, `[B, T]`, zero outside the mask."""
+
+    old_logprobs: Tensor | None
+    """None where the update finds them itself."""
+    ref_logprobs: Tensor | None
+    """None where the method pays no KL, and so needs no reference."""
+    kl: Tensor
+    """k1; zero without a reference, and where old log-probs are left to the update."""
+    gap: EngineGap | None
+    """How far the rollout engine's log-probs are from the policy's; None where the update tells it."""
+
+
+class Old(NamedTuple):
+    """What the policy says of its samples before any update, `[B, T]`, and how far the rollout engine is from it."""
+
+    logprobs: Tensor
+    gap: EngineGap
+
+
+SAME = 1e-4
+"""Nats a token, at most, by which the log-probs of a rollout engine may be off to be taken for the policy's own."""
+SPOT = 8
+"""Rows, or one in so many, of which the policy is asked whether they are."""
+
+
+def old_logprobs(run: Run, batch: ScoredBatch, correction: str) -> Old:
+    """Log-probs of the policy that sampled. The rollout engine's are taken for them where some rows show that both are
+    the same and no `correction` asks for the difference; those rows are always asked, so a gap is seen in every step.
+    """
+    rows = max(SPOT, len(batch) // SPOT)
+    if correction == "off" and len(batch) >= 2 * rows:
+        spot = batch[slice(0, rows)]
+        gap = engine_gap(run.policy.forward(spot).logprobs, spot.sampled_logprobs, spot.response_mask)
+        if gap.largest <= SAME:
+            return Old(batch.sampled_logprobs, gap)
+    logprobs = run.policy.forward(batch).logprobs
+    return Old(logprobs, engine_gap(logprobs, batch.sampled_logprobs, batch.response_mask))
+
+
+def compared(batch: ScoredBatch, policy: Old | None, reference: Tensor | None = None) -> Compared:
+    """The models' log-probs on the response, and the KL between them."""
+    mask, gap = batch.response_mask, policy.gap if policy is not None else None
+    said = (policy.logprobs if policy is not None else None, reference)
+    old, ref = (None if given is None else torch.where(mask, given, 0) for given in said)
+    if old is None or ref is None:
+        return Compared(old, ref, torch.zeros(mask.shape), gap)
+    return Compared(old, ref, k1(old, ref, mask), gap)
