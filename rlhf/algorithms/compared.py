@@ -41,12 +41,15 @@ SPOT = 8
 """Rows, or one in so many, of which the policy is asked whether they are."""
 
 
-def old_logprobs(run: Run, batch: ScoredBatch, correction: str) -> Old:
+def old_logprobs(run: Run, batch: ScoredBatch, *, exact: bool) -> Old:
     """Log-probs of the policy that sampled. The rollout engine's are taken for them where some rows show that both are
-    the same and no `correction` asks for the difference; those rows are always asked, so a gap is seen in every step.
+    the same; those rows are always asked, so a gap is seen in every step.
+
+    `exact`: they are needed to the last bit. So it is where a KL goes into rewards: where those say nothing, whitening
+    would make a signal of what rounding left of a KL that is zero.
     """
     rows = max(SPOT, len(batch) // SPOT)
-    if correction == "off" and len(batch) >= 2 * rows:
+    if not exact and len(batch) >= 2 * rows:
         spot = batch[slice(0, rows)]
         gap = engine_gap(run.policy.forward(spot).logprobs, spot.sampled_logprobs, spot.response_mask)
         if gap.largest <= SAME:

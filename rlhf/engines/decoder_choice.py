@@ -7,7 +7,7 @@ from transformers import PreTrainedModel
 
 from rlhf.engines.cached_decoding import CachedDecoder
 from rlhf.engines.decoding import Decoder, SharedPromptDecoder
-from rlhf.engines.probes import tolerance
+from rlhf.engines.probes import CANNOT, tolerance
 
 
 def chosen_decoder(network: PreTrainedModel) -> Decoder:
@@ -36,7 +36,7 @@ def _agrees(decoder: Decoder, network: PreTrainedModel) -> bool:
                 rows = rows[[0, 3, 4]]
                 decoder.keep(rows)
             said.append(decoder.step(torch.stack([texts[row, lengths[row] + step] for row in rows])))
-    except (NotImplementedError, AttributeError, TypeError, ValueError):
+    except CANNOT:
         return False
     for number, row in enumerate((0, 3, 4)):
         logits = network(input_ids=texts[row : row + 1, : lengths[row] + 3], use_cache=False).logits[0]

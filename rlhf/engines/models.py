@@ -130,15 +130,15 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: Wanted) -> tup
         )
         model = ScalarModel(network, precision)
     networks = [network, *([model.teacher.network] if isinstance(model, DistilledModel) else [])]
-    how = _packing(networks, packing)
+    how = _packing(networks, packing, precision.device_type)
     if spec.model.lora is not None:
         add_adapters(network, model.head, spec.model.lora, spec.seed)
     return model.requires_grad_(False) if spec.optimizer is None else model, how
 
 
-def _packing(networks: list[PreTrainedModel], wanted: Wanted) -> Packing:
+def _packing(networks: list[PreTrainedModel], wanted: Wanted, device_type: str) -> Packing:
     """What all of them can do; a policy and its teacher read the same rows."""
-    kinds = {chosen_packing(network, wanted) for network in networks}
+    kinds = {chosen_packing(network, wanted, device_type) for network in networks}
     return kinds.pop() if len(kinds) == 1 else "none"
 
 

@@ -16,14 +16,14 @@ from rlhf.types import TokenBatch
 Wanted = bool | Literal["auto"]
 
 
-def chosen_packing(network: PreTrainedModel, wanted: Wanted) -> Packing:
-    """How to run this network over a batch. Raises `ConfigError` where packing was asked for and cannot be done.
+def chosen_packing(network: PreTrainedModel, wanted: Wanted, device_type: str) -> Packing:
+    """How to run this network over a batch on a device. Raises `ConfigError` where packing was asked for and cannot be.
 
     `auto` packs on a CPU and with flash attention. On a GPU other kinds of attention do better with few large calls
     than with many small ones, so rows stay padded there.
     """
     own = str(network.config._attn_implementation)
-    if wanted is False or (wanted == "auto" and network.device.type != "cpu" and "flash" not in own):
+    if wanted is False or (wanted == "auto" and device_type != "cpu" and "flash" not in own):
         return "none"
     if own == "sdpa" and _groups(network):
         return "groups"

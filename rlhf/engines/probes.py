@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rlhf.engines.models import PolicyModel
 
 
+CANNOT = (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError)
+"""What a network may answer that was not written for the question."""
+
+
 @torch.no_grad()
 def check_head(model: PolicyModel, network: PreTrainedModel) -> None:
     """Our chunked head must give the log-probs of the network's own logits.
@@ -54,7 +58,7 @@ def reads_packed_rows(network: PreTrainedModel, batch: TokenBatch, rows: Layout)
     """Whether the rows of a batch, put end to end as `rows`, are read as each of them is alone."""
     try:
         packed = network.base_model(input_ids=rows.tokens, use_cache=False, **rows.arguments())[0][0]
-    except (NotImplementedError, TypeError, ValueError):
+    except CANNOT:
         return False
     close = tolerance(network.dtype)
     for tokens, length, places in zip(batch.tokens, batch.lengths_B.tolist(), rows.places, strict=True):

@@ -53,7 +53,7 @@ def test_the_best_of_its_own_samples_make_a_policy_better(base: RunResult, tmp_p
     run = rlhf.train(raft(base, reward=brevity(tmp_path)), out=tmp_path / "run")
     before, after = (run.summary["stages"][-1]["held_out"][label]["reward"] for label in ("before", "after"))
     assert before["mean"] < -2.5
-    assert after["mean"] > -1.5
+    assert after["mean"] > -1.8
     assert after["low"] > before["high"]
     start, end = lengths(run)
     assert end < 0.65 * start

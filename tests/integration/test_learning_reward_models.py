@@ -126,7 +126,7 @@ def test_each_head_learns_its_own_axis_and_is_found_again(base: RunResult, tmp_p
         {
             "algorithm": {
                 "type": "ppo",
-                "steps": 20,
+                "steps": 40,
                 "prompts_per_step": 32,
                 "samples_per_prompt": 2,
                 "minibatch_size": 32,
@@ -161,7 +161,7 @@ def test_steps_are_told_right_from_wrong_and_a_policy_is_paid_by_its_worst(base:
         {
             "algorithm": {
                 "type": "ppo",
-                "steps": 20,
+                "steps": 40,
                 "prompts_per_step": 32,
                 "samples_per_prompt": 2,
                 "minibatch_size": 32,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -22,9 +23,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rlhf.train(recipe, out=tmp_path_factory.mktemp("models") / "run").folder
 
 
-@pytest.mark.parametrize(
-    ("name", "number", "code"), [("sft", signal.SIGINT, 130), ("sft", signal.SIGTERM, 143), ("ppo", signal.SIGINT, 130)]
-)
+CASES = [
+    ("sft", signal.SIGTERM, 143),
+    ("ppo", signal.SIGINT, 130),
+    ("sft", signal.SIGINT, 130),
+    ("ppo", signal.SIGTERM, 143),
+]
+EVERY = bool(os.environ.get("RLHF_TEST_EVERY_METHOD"))
+
+
+@pytest.mark.parametrize(("name", "number", "code"), CASES if EVERY else CASES[:2])
 def test_a_run_on_ray_goes_on_after_a_signal(
     name: str, number: signal.Signals, code: int, models: Path, tmp_path: Path
 ) -> None:

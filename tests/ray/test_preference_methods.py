@@ -41,5 +41,7 @@ def test_two_ranks_under_zero_2_take_the_step_of_one(ray_up: None, base: Path, t
     assert max(float((mine[key] - theirs[key]).abs().max()) for key in mine) <= 1e-5
     for row, other in zip(one.metrics, two.metrics, strict=True):
         for key in row.keys() - {"stage"}:
+            if key == "preference/accuracy" and abs(row["preference/margin"]) < 1e-5:
+                continue  # the policy is still the reference: rounding decides who is ahead
             if not key.startswith("time"):
                 assert other[key] == pytest.approx(row[key], rel=1e-4, abs=1e-5), key

@@ -51,7 +51,7 @@ class Befallen:
 
     def generate(self, prompts, sampling):
         self.calls += 1
-        network, forward = self.engine.network, self.engine.network.forward
+        network, forward = self.engine.network.base_model, self.engine.network.base_model.forward
         tokens = 0
 
         def stepping(*arguments, **options):

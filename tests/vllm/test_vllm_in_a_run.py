@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ def grpo(kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "hidden_size", "taken"),
-    [("inline", 64, "vllm"), ("inline", 32, "transformers, since vLLM cannot run "), ("ray", 64, "vllm")],
+    [
+        ("inline", 64, "vllm"),
+        ("inline", 32, "transformers, since vLLM cannot run "),
+        *([("ray", 64, "vllm")] if os.environ.get("RLHF_TEST_EVERY_METHOD") else []),
+    ],
 )
 def test_auto_says_which_engine_it_took_and_why(
     tmp_path: Path, kind: str, hidden_size: int, taken: str, capsys: pytest.CaptureFixture[str]

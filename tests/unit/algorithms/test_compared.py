@@ -39,9 +39,9 @@ def sampled(rows: int) -> ScoredBatch:
     return replace(batch, sampled_logprobs=said)
 
 
-def asked(rows: int, off: float, correction: str = "off") -> tuple[Any, Tensor, list[int]]:
+def asked(rows: int, off: float, exact: bool = False) -> tuple[Any, Tensor, list[int]]:
     batch, run = sampled(rows), OneRole(Policy(off))
-    old = old_logprobs(run, batch, correction)  # type: ignore[arg-type]
+    old = old_logprobs(run, batch, exact=exact)  # type: ignore[arg-type]
     mask = batch.response_mask
     return old.gap, (old.logprobs - batch.sampled_logprobs)[mask].abs().max(), run.policy.asked
 
@@ -61,9 +61,9 @@ def test_where_they_do_not_agree_all_are_asked() -> None:
     assert float(gap.largest) == pytest.approx(2 * SAME, rel=1e-2)
 
 
-@pytest.mark.parametrize(("rows", "correction"), [(2 * SPOT - 1, "off"), (64, "token"), (64, "sequence")])
-def test_few_rows_and_corrections_need_them_all(rows: int, correction: str) -> None:
-    _, difference, numbers = asked(rows, off=SAME / 2, correction=correction)
+@pytest.mark.parametrize(("rows", "exact"), [(2 * SPOT - 1, False), (64, True)])
+def test_few_rows_are_all_asked_and_so_are_those_that_must_be_exact(rows: int, exact: bool) -> None:
+    _, difference, numbers = asked(rows, off=SAME / 2, exact=exact)
     assert numbers == [rows]
     assert difference > 0
 
@@ -71,7 +71,7 @@ def test_few_rows_and_corrections_need_them_all(rows: int, correction: str) -> N
 def test_what_the_rollout_engine_said_of_the_prompt_does_not_count() -> None:
     batch = sampled(16)
     noisy = replace(batch, sampled_logprobs=torch.where(batch.response_mask, batch.sampled_logprobs, 9.0))
-    models = compared(noisy, old_logprobs(OneRole(Policy(0.0)), noisy, "off"))  # type: ignore[arg-type]
+    models = compared(noisy, old_logprobs(OneRole(Policy(0.0)), noisy, exact=False))  # type: ignore[arg-type]
     assert models.old_logprobs is not None
     assert torch.equal(models.old_logprobs, batch.sampled_logprobs)
     assert models.kl.sum() == 0

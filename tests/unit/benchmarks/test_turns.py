@@ -74,9 +74,12 @@ def test_one_that_cannot_says_why(start: Start) -> None:
 def test_its_processes_end_with_it(start: Start) -> None:
     contender = start(child=True)
     contender.wait_ready(20)
-    (child,) = (pid for pid in processes_below(os.getpid()) if b"sleep(60)" in command_of(pid))
+    deadline = time.monotonic() + 20
+    while not (children := [pid for pid in processes_below(os.getpid()) if b"sleep(60)" in command_of(pid)]):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (child,) = children
     contender.kill()
-    deadline = time.monotonic() + 10
     while command_of(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not command_of(child)

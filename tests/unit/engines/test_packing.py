@@ -8,11 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AutoModelForCausalLM
 
 from rlhf.config import ModelConfig, OptimizerConfig, RoleSpec
 from rlhf.engines.layout import WORTH_SHARING, layout
 from rlhf.engines.microbatches import micro_batches
 from rlhf.engines.packed_attention import Group, attend
+from rlhf.engines.packing import chosen_packing
 from rlhf.engines.settings import TorchConfig
 from rlhf.engines.torch_engine import TorchEngine
 from rlhf.types import PreferenceBatch, TokenBatch
@@ -111,6 +113,13 @@ def test_shared_prompts_change_no_output(model_path, family, role):
 def test_attention_that_is_not_the_plain_one_keeps_its_padding(model_path):
     assert engine(model_path("gemma2")).packing == "none"
     assert engine(model_path("gemma2"), packing=True).packing == "positions"
+
+
+def test_a_gpu_pads_unless_told_otherwise(model_path):
+    """Many small calls of attention are what a GPU is slow at."""
+    network = AutoModelForCausalLM.from_pretrained(model_path("llama"))
+    assert chosen_packing(network, "auto", "cuda") == "none"
+    assert chosen_packing(network, True, "cuda") == "groups"
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
