@@ -35,25 +35,10 @@ class Old(NamedTuple):
     gap: EngineGap
 
 
-SAME = 1e-4
-"""Nats a token, at most, by which the log-probs of a rollout engine may be off to be taken for the policy's own."""
-SPOT = 8
-"""Rows, or one in so many, of which the policy is asked whether they are."""
-
-
-def old_logprobs(run: Run, batch: ScoredBatch, *, exact: bool) -> Old:
-    """Log-probs of the policy that sampled. The rollout engine's are taken for them where some rows show that both are
-    the same; those rows are always asked, so a gap is seen in every step.
-
-    `exact`: they are needed to the last bit. So it is where a KL goes into rewards: where those say nothing, whitening
-    would make a signal of what rounding left of a KL that is zero.
+def old_logprobs(run: Run, batch: ScoredBatch) -> Old:
+    """Log-probs of the policy that sampled, by the train engine: those of a rollout engine differ in the last bit with
+    the prompts that it was dealt.
     """
-    rows = max(SPOT, len(batch) // SPOT)
-    if not exact and len(batch) >= 2 * rows:
-        spot = batch[slice(0, rows)]
-        gap = engine_gap(run.policy.forward(spot).logprobs, spot.sampled_logprobs, spot.response_mask)
-        if gap.largest <= SAME:
-            return Old(batch.sampled_logprobs, gap)
     logprobs = run.policy.forward(batch).logprobs
     return Old(logprobs, engine_gap(logprobs, batch.sampled_logprobs, batch.response_mask))
 

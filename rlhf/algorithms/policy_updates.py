@@ -144,17 +144,13 @@ class PolicyGradient(Algorithm, Generic[Config]):
     # --- before an update ------------------------------------------------------------------------------------------
 
     @property
-    def needs_exact_old(self) -> bool:
-        """Whether more than a ratio is made of old log-probs: a KL in the reward, or importance weights."""
-        config = self.config
-        return config.correction != "off" or (config.kl_coef > 0 and config.kl_penalty == "k1_in_reward")
-
-    @property
     def updates_find_old(self) -> bool:
         """Whether old log-probs are left to the update: a step's only one finds the policy as it was when it sampled,
         so its own log-probs are the old ones, exactly. A KL in the reward and importance weights need them before.
         """
-        return self.updates_per_step == 1 and not self.needs_exact_old
+        config = self.config
+        in_reward = config.kl_coef > 0 and config.kl_penalty == "k1_in_reward"
+        return self.updates_per_step == 1 and config.correction == "off" and not in_reward
 
     def compare(self, run: Run, batch: ScoredBatch, *, old: bool | None = None) -> Compared:
         """The samples' log-probs, of the whole distribution whatever `top_p` and `top_k` left of it in sampling; with
@@ -162,7 +158,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
         """
         asked: dict[str, Callable[[], Any]] = {}
         if not self.updates_find_old if old is None else old:
-            asked["policy"] = lambda: old_logprobs(run, batch, exact=self.needs_exact_old)
+            asked["policy"] = lambda: old_logprobs(run, batch)
         if "reference" in self.needs:
             asked["reference"] = lambda: run.reference.forward(batch).logprobs
         said = dict(zip(asked, run.together(*asked.values()), strict=True)) if asked else {}

@@ -95,7 +95,7 @@ class PPO(PolicyGradient[PPOConfig]):
     def assess(self, run: Run, batch: ScoredBatch) -> tuple[ValuedExperience, Metrics]:
         """What the models think of the samples, as advantages and returns."""
         old, reference, value = run.together(
-            lambda: old_logprobs(run, batch, exact=self.needs_exact_old),
+            lambda: old_logprobs(run, batch),
             lambda: run.reference.forward(batch),
             lambda: run.value.forward(batch),
         )

@@ -77,7 +77,7 @@ class PPOLagrangian(PPO):
         """What the models think of the samples, as advantages at today's price of cost."""
         assert batch.costs_B is not None
         old, reference, value, cost_value = run.together(
-            lambda: old_logprobs(run, batch, exact=self.needs_exact_old),
+            lambda: old_logprobs(run, batch),
             lambda: run.reference.forward(batch),
             lambda: run.value.forward(batch),
             lambda: run.cost_value.forward(batch),

@@ -135,7 +135,7 @@ def test_each_head_learns_its_own_axis_and_is_found_again(base: RunResult, tmp_p
             "model": str(base.model),
             "reward_model": [str(run.model), str(run.model)],
             "reward": {"type": "reward_model", "heads": {"harmless": 2.0}, "reduce": "min"},
-            "optimizer": {"lr": 2e-3},
+            "optimizer": {"lr": 1e-3},
             "rollout": {"max_tokens": 12},
         },
         data=DATA,
