@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rlhf.algorithms.compared import Compared, compared, old_logprobs
+from rlhf.algorithms.compared import Compared, compared
 from rlhf.algorithms.figures import mean_of
 from rlhf.algorithms.policy_objective import Aggregation, PolicyLoss, TokenWeights
 from rlhf.config import PartConfig
@@ -23,7 +23,7 @@ from rlhf.functional.correction import Beyond, Correction, chi_square, effective
 from rlhf.functional.kl import AdaptiveKL, update_kl
 from rlhf.functional.masked import masked_mean
 from rlhf.protocols import Algorithm, Run
-from rlhf.types import Experience, Metrics, Rollout, ScoredBatch
+from rlhf.types import Experience, Metrics, PolicyOutput, Rollout, ScoredBatch
 
 
 class PolicyGradientConfig(PartConfig):
@@ -128,7 +128,9 @@ class PolicyGradient(Algorithm, Generic[Config]):
             return figures | self._passed_over(run, step, "every completion was cut at rollout.max_tokens")
         figures = figures | self.improve(run, experience, step)
         _require_one_policy(figures.get("rollout/logprob_gap", 0.0), self.config.max_logprob_gap)
-        if self.config.kl_target is not None:
+        if (
+            self.config.kl_target is not None and "policy/kl_to_reference" in figures
+        ):  # not where the update was skipped
             controller = AdaptiveKL(coef=self.kl_coef, target=self.config.kl_target, horizon=self.config.kl_horizon)
             self.kl_coef = update_kl(controller, figures["policy/kl_to_reference"], len(batch)).coef
         run.publish_weights()
@@ -152,17 +154,17 @@ class PolicyGradient(Algorithm, Generic[Config]):
         in_reward = config.kl_coef > 0 and config.kl_penalty == "k1_in_reward"
         return self.updates_per_step == 1 and config.correction == "off" and not in_reward
 
-    def compare(self, run: Run, batch: ScoredBatch, *, old: bool | None = None) -> Compared:
+    def compare(self, run: Run, batch: ScoredBatch, *, old: bool = False) -> Compared:
         """The samples' log-probs, of the whole distribution whatever `top_p` and `top_k` left of it in sampling; with
         `old` those of the policy too, which is otherwise asked where no update will tell.
         """
-        asked: dict[str, Callable[[], Any]] = {}
-        if not self.updates_find_old if old is None else old:
-            asked["policy"] = lambda: old_logprobs(run, batch)
+        calls: dict[str, Callable[[], PolicyOutput]] = {}
+        if old or not self.updates_find_old:
+            calls["policy"] = lambda: run.policy.forward(batch)
         if "reference" in self.needs:
-            asked["reference"] = lambda: run.reference.forward(batch).logprobs
-        said = dict(zip(asked, run.together(*asked.values()), strict=True)) if asked else {}
-        return compared(batch, said.get("policy"), said.get("reference"))
+            calls["reference"] = lambda: run.reference.forward(batch)
+        said = dict(zip(calls, run.together(*calls.values()), strict=True)) if calls else {}
+        return compared(batch, *(said[role].logprobs if role in said else None for role in ("policy", "reference")))
 
     def experience(
         self, batch: ScoredBatch, models: Compared, advantages: Tensor, kept_B: Tensor | None = None

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rlhf.algorithms.compared import compared, old_logprobs
+from rlhf.algorithms.compared import compared
 from rlhf.algorithms.policy_objective import TokenWeights
 from rlhf.algorithms.policy_updates import PolicyGradient, PolicyGradientConfig
 from rlhf.functional.advantages import gae, length_adaptive_lam, token_rewards
@@ -94,12 +94,12 @@ class PPO(PolicyGradient[PPOConfig]):
 
     def assess(self, run: Run, batch: ScoredBatch) -> tuple[ValuedExperience, Metrics]:
         """What the models think of the samples, as advantages and returns."""
-        old, reference, value = run.together(
-            lambda: old_logprobs(run, batch),
+        policy, reference, value = run.together(
+            lambda: run.policy.forward(batch),
             lambda: run.reference.forward(batch),
             lambda: run.value.forward(batch),
         )
-        models, mask = compared(batch, old, reference.logprobs), batch.response_mask
+        models, mask = compared(batch, policy.logprobs, reference.logprobs), batch.response_mask
         scores_B, final_values_B = self.ends(batch, value.final_values_B)
         credit = self.credit(scores_B, self.kl_in_reward * models.kl, mask, value.values, final_values_B)
         experience = self.experience(batch, models, whiten(credit.advantages, mask))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import Field, model_validator
 
-from rlhf.algorithms.compared import compared, old_logprobs
+from rlhf.algorithms.compared import compared
 from rlhf.algorithms.ppo import PPO, PPOConfig, ValueLoss
 from rlhf.functional.lagrangian import moving_average, stepped_within, whiten_lagrangian
 from rlhf.protocols import Run
@@ -76,13 +76,13 @@ class PPOLagrangian(PPO):
     def assess(self, run: Run, batch: ScoredBatch) -> tuple[ConstrainedExperience, Metrics]:
         """What the models think of the samples, as advantages at today's price of cost."""
         assert batch.costs_B is not None
-        old, reference, value, cost_value = run.together(
-            lambda: old_logprobs(run, batch),
+        policy, reference, value, cost_value = run.together(
+            lambda: run.policy.forward(batch),
             lambda: run.reference.forward(batch),
             lambda: run.value.forward(batch),
             lambda: run.cost_value.forward(batch),
         )
-        models, mask = compared(batch, old, reference.logprobs), batch.response_mask
+        models, mask = compared(batch, policy.logprobs, reference.logprobs), batch.response_mask
         scores_B, final_values_B = self.ends(batch, value.final_values_B)
         penalty = self.kl_in_reward * models.kl
         reward = self.credit(scores_B, penalty, mask, value.values, final_values_B)

@@ -282,6 +282,23 @@ def test_an_adaptive_coefficient_moves_after_the_step_that_measured_it() -> None
     assert again.kl_coef == method.kl_coef
 
 
+def test_an_update_that_was_skipped_moves_no_coefficient() -> None:
+    """A loss that is not finite is not stepped on, and says nothing of the KL."""
+
+    class Skipping(Model):
+        def train_step(self, batch: Any, loss_fn: Any) -> Any:
+            super().train_step(batch, loss_fn)
+            return {"policy/skipped": 1.0}
+
+    run = scripted(num_steps=2)
+    run.policy = Skipping(torch.zeros(0))
+    method = grpo(kl_coef=0.1, kl_target=6.0, epochs=1)
+    assert method.updates_find_old
+    method.run(run)
+    assert len(run.finished) == 2
+    assert method.state() == {"kl_coef": 0.1}
+
+
 def test_the_schedule_knows_how_many_updates_there_may_be() -> None:
     assert grpo(epochs=2, minibatch_size=4, prompts_per_step=3, samples_per_prompt=3).updates_per_step == 6
 
