@@ -42,6 +42,10 @@ class CachedDecoder:
         self._cache.batch_select_indices(rows)
         self._mask, self._position_B1 = self._mask[rows], self._position_B1[rows]
 
+    def end(self) -> None:
+        """Let go of all keys and values."""
+        del self._cache
+
     def _forward(self, tokens: Tensor) -> Tensor:
         output = self.network(
             input_ids=tokens,

@@ -36,6 +36,7 @@ def _agrees(decoder: Decoder, network: PreTrainedModel) -> bool:
                 rows = rows[[0, 3, 4]]
                 decoder.keep(rows)
             said.append(decoder.step(torch.stack([texts[row, lengths[row] + step] for row in rows])))
+        decoder.end()
     except CANNOT:
         return False
     for number, row in enumerate((0, 3, 4)):

@@ -12,21 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import pad
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import PreTrainedModel
 
 from rlhf.engines.heads import LogprobHead
 from rlhf.engines.layout import groups_of_alike
-from rlhf.engines.packed_attention import UNKNOWN, Group, attend
+from rlhf.engines.packed_attention import Group, attend, attended_by, use_packed_attention
 
-NAME = "rlhf_decoding"
-"""Under which transformers knows this attention."""
 ROOM = 64
 """Tokens there is room for at first; it doubles whenever it is full."""
 READ_AT_ONCE = 8192
@@ -46,6 +42,10 @@ class Decoder(Protocol):
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows only."""
+        ...
+
+    def end(self) -> None:
+        """Let go of all keys and values."""
         ...
 
 
@@ -171,28 +171,6 @@ class Shared:
         return self._hidden[window]
 
 
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    shared: Shared | None = None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """What transformers calls in every layer, with `[1, H, N, D]`; without `shared`, its own attention."""
-    if shared is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    if unknown := [name for name in UNKNOWN if options.get(name) is not None]:
-        raise NotImplementedError(f"decoding with {', '.join(unknown)}")
-    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    layer: Any = module.layer_idx
-    return shared.attend(layer, query, key, value, scaling, sliding_window)[None], None
-
-
 def _pieces(prompts: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
     """The prompts, in order, as many at once as may be read, or one."""
     pieces: list[list[Sequence[int]]] = [[]]
@@ -207,10 +185,8 @@ class SharedPromptDecoder:
     """A `Decoder` for networks whose attention is the plain one, and which give theirs to it."""
 
     def __init__(self, network: PreTrainedModel) -> None:
-        AttentionInterface.register(NAME, _attention)
-        AttentionMaskInterface.register(NAME, sdpa_mask)
+        use_packed_attention(network)
         self.network = network
-        network.set_attn_implementation(NAME)
         self.head = LogprobHead(network.get_output_embeddings(), network.config.get_text_config(), temperature=1.0)
 
     def start(self, prompts: Sequence[Sequence[int]], num_samples: Sequence[int]) -> Tensor:
@@ -234,6 +210,10 @@ class SharedPromptDecoder:
         self._shared.keep(rows)
         self._position_B = self._position_B[rows]
 
+    def end(self) -> None:
+        """Let go of all keys and values."""
+        del self._shared
+
     def _read(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Logits `[P, V]` after each prompt, whose keys and values are kept."""
         device = self.network.device
@@ -244,12 +224,6 @@ class SharedPromptDecoder:
         return self.head.logits(hidden[torch.tensor(lengths, device=device).cumsum(0) - 1])
 
     def _hidden(self, tokens_N: Tensor, positions_N: Tensor) -> Tensor:
-        """Last hidden states `[N, H]`; a mask of four dimensions is passed on unread, where none would be built."""
-        unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens_N.device)
-        return self.network.base_model(  # type: ignore[no-any-return]
-            input_ids=tokens_N[None],
-            position_ids=positions_N[None],
-            attention_mask=unread,
-            use_cache=False,
-            shared=self._shared,
-        )[0][0]
+        """Last hidden states `[N, H]`."""
+        arguments = attended_by(self._shared, positions_N[None])
+        return self.network.base_model(input_ids=tokens_N[None], use_cache=False, **arguments)[0][0]  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rlhf.engines.packed_attention import Group
+from rlhf.engines.packed_attention import Group, PackedRows, attended_by
 from rlhf.types import TokenBatch
 
 Packing = Literal["groups", "positions", "none"]
@@ -39,9 +39,8 @@ class Layout:
     def arguments(self) -> dict[str, Any]:
         """What a network of transformers is told of it, besides the tokens."""
         if self.groups is not None:
-            # A mask of four dimensions is passed on as it is; otherwise the one of the whole packed row would be built.
-            unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.tokens.device)
-            return {"position_ids": self.position_ids, "attention_mask": unread, "groups": self.groups}
+            assert self.position_ids is not None
+            return attended_by(PackedRows(self.groups), self.position_ids)
         return {} if self.position_ids is None else {"position_ids": self.position_ids}
 
 

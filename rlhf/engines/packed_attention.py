@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +18,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "rlhf_rows"
+NAME = "rlhf_packed"
 """Under which transformers knows this attention."""
 
-UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
+_UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
 """What some families ask of attention and this one does not do."""
 
 
@@ -137,6 +137,43 @@ def _visible(width: int, prefix: int, device: torch.device, window: int | None =
     return seen if window is None else seen.triu(prefix - window + 1)
 
 
+@dataclass(frozen=True)
+class PackedRows:
+    """Attends by groups."""
+
+    groups: tuple[Group, ...]
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+    ) -> Tensor:
+        """The same in every layer."""
+        return attend(self.groups, query, key, value, scaling=scaling, window=window)
+
+
+class Attending(Protocol):
+    """What is handed through a network to each of its layers, and does the attention there."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, window: int | None
+    ) -> Tensor:
+        """`[N, H, D]` of the tokens of a packed row."""
+        ...
+
+
+def attended_by(attending: Attending, position_ids: Tensor) -> dict[str, Any]:
+    """What a network that was given packed attention is called with, besides `input_ids` `[1, N]`."""
+    # A mask of four dimensions is passed on as it is; otherwise the one of the whole packed row would be built.
+    unread = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=position_ids.device)
+    return {"position_ids": position_ids, "attention_mask": unread, "attending": attending}
+
+
+def use_packed_attention(network: PreTrainedModel) -> None:
+    """Let the network attend as `attended_by` says wherever it is called with that, and as before elsewhere."""
+    AttentionInterface.register(NAME, _attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    network.set_attn_implementation(NAME)
+
+
 def _attention(
     module: nn.Module,
     query: Tensor,
@@ -144,22 +181,18 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    groups: tuple[Group, ...] | None = None,
+    attending: Attending | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """What transformers calls in every layer, with `[1, H, N, D]`; without groups, its own attention."""
-    if groups is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    if unknown := [name for name in UNKNOWN if options.get(name) is not None]:
+    """What transformers calls in every layer, with `[1, H, N, D]`; without `attending`, its own attention."""
+    if attending is None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, sliding_window=sliding_window, **options
+        )
+    if unknown := [name for name in _UNKNOWN if options.get(name) is not None]:
         raise NotImplementedError(f"packed attention with {', '.join(unknown)}")
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
-    return attend(groups, query, key, value, scaling=scaling, window=sliding_window)[None], None
-
-
-def use_packed_attention(network: PreTrainedModel) -> None:
-    """Let the network attend by groups wherever it is called with `groups=`, and as before elsewhere."""
-    AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    network.set_attn_implementation(NAME)
+    layer: Any = module.layer_idx
+    return attending.attend(layer, query, key, value, scaling, sliding_window)[None], None

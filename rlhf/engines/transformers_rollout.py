@@ -107,6 +107,7 @@ class TransformersRollout:
                 rows, running = [rows[i] for i in kept.tolist()], running[kept]
                 draws, tokens = draws[kept], tokens[kept]
             logits = self.decoder.step(tokens)
+        self.decoder.end()
         _write(columns, stop_ids)
 
     def _completions(self, num_prompts: int, rows: list[_Row]) -> list[list[Completion]]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 def prepare_environment() -> None:
     """What suits several processes on one machine; whatever the user has set stays."""
-    # Threads spin for some 50 microseconds, as long as the next product is usually in coming, and then sleep: processes
-    # share the cores, and libgomp's own 100 times as long halves the speed of two of them (benchmarks/LOG.md).
+    # Threads spin for a moment, since the next product is usually soon in coming, and then sleep: processes share the
+    # cores, and ten times as long more than halves the speed of two of them (benchmarks/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry

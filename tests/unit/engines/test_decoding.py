@@ -42,6 +42,7 @@ def assert_decodes(decoder, network, num_samples, leaving, steps=12, seed=0):
             decoder.keep(torch.tensor(kept))
             rows = [rows[place] for place in kept]
         logits = decoder.step(torch.stack([texts[row][lengths[row] + step] for row in rows]))
+    decoder.end()
 
 
 @pytest.mark.parametrize("family", PLAIN)

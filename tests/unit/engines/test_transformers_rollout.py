@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -57,6 +59,20 @@ def test_a_sample_does_not_depend_on_its_batch(model_path, family):
             assert [c.token_ids for c in left] == [c.token_ids for c in right]
             for a, b in zip(left, right, strict=True):
                 assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_no_cache_outlives_a_call(model_path, family):
+    """Keys and values are what has four dimensions; on a GPU they would take what training needs."""
+
+    def cached():
+        gc.collect()
+        return sum(isinstance(found, torch.Tensor) and found.dim() == 4 for found in gc.get_objects())
+
+    engine = rollout(model_path(family))
+    before = cached()
+    engine.generate(PROMPTS, Sampling(max_tokens=8, num_samples=3))
+    assert cached() == before
 
 
 def test_seeds_prompts_and_sample_indices_tell_samples_apart(model_path):
