@@ -36,7 +36,8 @@ def dropped(_: Any, sent: Weights) -> Weights:
 
 
 def in_another_format(_: Any, sent: Weights) -> Weights:
-    return sent | {"model.norm.weight": sent["model.norm.weight"].bfloat16()}
+    norm = sent["model.norm.weight"]
+    return sent | {"model.norm.weight": norm.bfloat16() if norm.dtype == torch.float32 else norm.float()}
 
 
 def layers_exchanged(_: Any, sent: Weights) -> Weights:
@@ -66,7 +67,7 @@ def adapters_left_behind(trainer: Any, sent: Weights) -> Weights:
 
 SPOILT: list[tuple[Spoil, str]] = [
     (dropped, r"did not send 1 weights of the rollout model, such as 'model\.layers\.1\.mlp\.up_proj\.weight'"),
-    (in_another_format, r"'model\.norm\.weight' was sent in bfloat16; the rollout engine holds it in float32"),
+    (in_another_format, r"'model\.norm\.weight' was sent in (bfloat16|float32); the rollout engine holds it in (?!\1)"),
     (
         layers_exchanged,
         r"first 'model\.layers\.0\.[a-z_.]+': what is there is the trainer's 'model\.layers\.1\.[a-z_.]+'; two weights",
