@@ -175,6 +175,26 @@ class RolloutConfig(PartConfig):
     go to the others, the run goes on with those.
     """
 
+    max_staleness: int = Field(default=0, ge=0)
+    """By how many updates the policy may be ahead of the one that wrote a sample. 0: sampling and learning take turns.
+    With k, samples of the next k steps are written while the policy learns (on Ray, where they are apart); see
+    `algorithm.correction`.
+    """
+    in_flight_updates: bool = False
+    """New weights reach what is being written between two tokens, so that samples are less stale than `max_staleness`
+    allows, and depend on timing. On Ray only.
+    """
+    stream_to_rewards: bool = False
+    """Rewards are asked prompt by prompt while other prompts are still answered: for rewards that take long. A reward
+    then never sees samples of two prompts at once.
+    """
+
+    @model_validator(mode="after")
+    def _updates_are_overtaken(self) -> RolloutConfig:
+        if self.in_flight_updates and not self.max_staleness:
+            raise ValueError("in_flight_updates: nothing is in flight where sampling waits; set max_staleness, as to 1")
+        return self
+
     @field_validator("engine", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:

@@ -103,6 +103,13 @@ class RolloutEngine(Protocol):
         """`sampling.num_samples` completions for each prompt, in the prompts' order. Prompts carry `token_ids`."""
         ...
 
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """`generate` in pieces: now and then, at best after every token, the places of the prompts all of whose
+        completions have ended since, with these; often none. Between two pieces new weights may be loaded, by which
+        the rest is then written. A guest may leave this out.
+        """
+        ...
+
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """Replace every weight by the one of its name; raises `RunError` on one that is missing, unknown, or of another
         shape or format.

@@ -67,9 +67,10 @@ class PolicyGradientConfig(PartConfig):
     otherwise than the train engine, by more than this on average (metric `rollout/logprob_gap`): weights, temperature
     or tokens are not the same on both sides. Engines agree to 1e-5 in float32, to about 0.02 in bfloat16; null: never.
     """
-    correction: Literal["off", "token", "sequence"] = "off"
-    """Weighs losses by how likely the train engine finds what the rollout engine sampled, token by token or for whole
-    completions: for rollout engines whose log-probs differ (see the metric `rollout/logprob_gap`).
+    correction: Literal["auto", "off", "token", "sequence"] = "auto"
+    """Weighs losses by how likely the policy finds what the rollout engine sampled, token by token or for whole
+    completions: for samples of an older policy (`rollout.max_staleness`), or where the engines' log-probs differ (see
+    `rollout/logprob_gap`). `auto`: `token` in steps with samples of an older policy, else off.
     """
     correction_cap: float = Field(default=2.0, ge=1)
     """Bound of such a weight."""
@@ -145,21 +146,26 @@ class PolicyGradient(Algorithm, Generic[Config]):
 
     # --- before an update ------------------------------------------------------------------------------------------
 
-    @property
-    def updates_find_old(self) -> bool:
-        """Whether old log-probs are left to the update: a step's only one finds the policy as it was when it sampled,
-        so its own log-probs are the old ones, exactly. A KL in the reward and importance weights need them before.
+    def updates_find_old(self, batch: ScoredBatch) -> bool:
+        """Whether old log-probs are left to the update: a step's only one finds the policy as it is before any, so its
+        own log-probs are the old ones, exactly. A KL in the reward and importance weights need them before.
         """
         config = self.config
         in_reward = config.kl_coef > 0 and config.kl_penalty == "k1_in_reward"
-        return self.updates_per_step == 1 and config.correction == "off" and not in_reward
+        return self.updates_per_step == 1 and self._correction_level(batch) == "off" and not in_reward
+
+    def _correction_level(self, batch: ScoredBatch) -> Literal["off", "token", "sequence"]:
+        level = self.config.correction
+        if level == "auto":
+            return "token" if batch.is_stale else "off"
+        return level
 
     def compare(self, run: Run, batch: ScoredBatch, *, old: bool = False) -> Compared:
         """The samples' log-probs, of the whole distribution whatever `top_p` and `top_k` left of it in sampling; with
         `old` those of the policy too, which is otherwise asked where no update will tell.
         """
         calls: dict[str, Callable[[], PolicyOutput]] = {}
-        if old or not self.updates_find_old:
+        if old or not self.updates_find_old(batch):
             calls["policy"] = lambda: run.policy.forward(batch)
         if "reference" in self.needs:
             calls["reference"] = lambda: run.reference.forward(batch)
@@ -171,9 +177,7 @@ class PolicyGradient(Algorithm, Generic[Config]):
     ) -> Experience:
         """What a step of updates needs, of all rows or of those that `kept_B` has."""
         mask, config = batch.response_mask, self.config
-        correction = None
-        if config.correction != "off":
-            correction = self._correction(batch, models).weights
+        correction = self._correction(batch, models)
         experience = Experience(
             tokens=batch.tokens,
             attention_mask=batch.attention_mask,
@@ -181,8 +185,8 @@ class PolicyGradient(Algorithm, Generic[Config]):
             old_logprobs=models.old_logprobs,
             advantages=advantages,
             ref_logprobs=models.ref_logprobs if config.kl_penalty != "k1_in_reward" else None,
-            correction=correction,
-            sampled_logprobs=batch.sampled_logprobs if models.old_logprobs is None else None,
+            correction=None if correction is None else correction.weights,
+            sampled_logprobs=batch.sampled_logprobs if models.old_logprobs is None and not batch.is_stale else None,
         )
         group_B = batch.group_B
         if kept_B is not None:
@@ -198,31 +202,32 @@ class PolicyGradient(Algorithm, Generic[Config]):
         mask, gap = batch.response_mask, models.gap
         if gap is None:
             return {} if models.ref_logprobs is None else {"policy/kl_coef": self.kl_coef}
-        figures = {
-            "rollout/logprob_gap": float(gap.mean),
-            "rollout/logprob_gap_max": float(gap.largest),
-            "rollout/logprob_error": float(gap.token_error),
-        }
+        figures: Metrics = {}
+        if not batch.is_stale:  # else it is the policies that differ, not the engines
+            figures["rollout/logprob_gap"] = float(gap.mean)
+            figures["rollout/logprob_gap_max"] = float(gap.largest)
+            figures["rollout/logprob_error"] = float(gap.token_error)
         if models.ref_logprobs is not None:
             figures["policy/kl_to_reference"] = float(models.kl.sum(1).mean())
             figures["policy/kl_coef"] = self.kl_coef
-        if self.config.correction != "off":
-            found = self._correction(batch, models)
+        found = self._correction(batch, models)
+        if found is not None:
             figures["rollout/correction"] = float(masked_mean(found.ratio, mask))
             figures["rollout/correction_capped"] = float(masked_mean((found.ratio > found.weights).float(), mask))
             figures["rollout/correction_chi2"] = float(chi_square(found.ratio, mask))
             figures["rollout/effective_samples"] = float(effective_sample_share(found.ratio, mask))
         return figures
 
-    def _correction(self, batch: ScoredBatch, models: Compared) -> Correction:
-        config = self.config
-        assert config.correction != "off"
+    def _correction(self, batch: ScoredBatch, models: Compared) -> Correction | None:
+        config, level = self.config, self._correction_level(batch)
+        if level == "off":
+            return None
         assert models.old_logprobs is not None
         return sampling_correction(
             models.old_logprobs,
             batch.sampled_logprobs,
             batch.response_mask,
-            config.correction,
+            level,
             config.correction_cap,
             config.correction_beyond,
         )

@@ -58,31 +58,41 @@ class TransformersRollout:
         self.version = 0
         self._half_loaded: str | None = None
 
-    @torch.inference_mode()
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
 
         `logprobs` are float32, at the temperature, of the whole distribution.
         """
+        answered = dict(ended for ended_at_once in self.stream(prompts, sampling) for ended in ended_at_once)
+        return [answered[place] for place in range(len(prompts))]
+
+    @torch.inference_mode()
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """After every token, the prompts all of whose completions have ended since, by their places."""
         if self._half_loaded:
             raise RunError(f"generation after weights failed to load: {self._half_loaded}")
         check_prompts(prompts, sampling, self.network.config.get_text_config().vocab_size, self.limit)
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
-        rows = [
-            _Row(prompt=i, sample=k, watch=self._watch(prompts[i], sampling))
+        of_prompt = {
+            i: [_Row(i, sample, watch=self._watch(prompts[i], sampling)) for sample in range(sampling.num_samples)]
             for i in by_length
-            for k in range(sampling.num_samples)
-        ]
+        }
+        rows = [row for i in by_length for row in of_prompt[i]]
+        writing = Counter(row.prompt for row in rows)
         whole_prompts = self.config.batch_size // sampling.num_samples * sampling.num_samples
         size = whole_prompts or self.config.batch_size
         for start in range(0, len(rows), size):
-            self._generate_batch(prompts, rows[start : start + size], sampling)
-        return self._completions(len(prompts), rows)
+            version = self.version
+            for ended in self._write_batch(prompts, rows[start : start + size], sampling):
+                writing.subtract(row.prompt for row in ended)
+                whole = [i for i in dict.fromkeys(row.prompt for row in ended) if not writing[i]]
+                yield [(i, [self._completion(row, version) for row in of_prompt[i]]) for i in whole]
 
     def _watch(self, prompt: Prompt, sampling: Sampling) -> StopWatch | None:
         return StopWatch(self.tokenizer, sampling.stop, prompt.token_ids) if sampling.stop else None
 
-    def _generate_batch(self, prompts: Sequence[Prompt], rows: list[_Row], sampling: Sampling) -> None:
+    def _write_batch(self, prompts: Sequence[Prompt], rows: list[_Row], sampling: Sampling) -> Iterator[list[_Row]]:
+        """After every token, the rows that have left the batch."""
         stop_ids = self.stop_ids | set(sampling.stop_token_ids)
         samples = Counter(row.prompt for row in rows)
         logits = self.decoder.start([prompts[i].token_ids for i in samples], list(samples.values()))
@@ -101,27 +111,29 @@ class TransformersRollout:
             num_running = int(running.sum())
             if num_running == 0 or step + 1 == sampling.max_tokens:
                 break
+            left: list[_Row] = []
             if num_running <= COMPACT_AT * len(rows):
+                left = [row for row, runs in zip(rows, running.tolist(), strict=True) if not runs]
+                _write(columns, stop_ids)
+                columns = []
                 kept = running.nonzero().squeeze(1)
                 self.decoder.keep(kept)
                 rows, running = [rows[i] for i in kept.tolist()], running[kept]
                 draws, tokens = draws[kept], tokens[kept]
+            yield left
             logits = self.decoder.step(tokens)
         self.decoder.end()
         _write(columns, stop_ids)
+        yield rows
 
-    def _completions(self, num_prompts: int, rows: list[_Row]) -> list[list[Completion]]:
-        grouped: list[list[Completion]] = [[] for _ in range(num_prompts)]
-        for row in rows:
-            completion = Completion(
-                token_ids=tuple(row.tokens),
-                logprobs=tuple(row.logprobs),
-                text=self._text(row),
-                finish_reason="stop" if row.stopped else "length",
-                policy_version=self.version,
-            )
-            grouped[row.prompt].append(completion)
-        return grouped
+    def _completion(self, row: _Row, version: int) -> Completion:
+        return Completion(
+            token_ids=tuple(row.tokens),
+            logprobs=tuple(row.logprobs),
+            text=self._text(row),
+            finish_reason="stop" if row.stopped else "length",
+            policy_version=version,
+        )
 
     def _text(self, row: _Row) -> str:
         decoded = str(self.tokenizer.decode(row.tokens, skip_special_tokens=True))
@@ -162,7 +174,7 @@ def _ended_by_text(rows: Sequence[_Row], tokens: Tensor) -> Tensor:
 
 
 def _write(columns: list[tuple[list[_Row], Tensor, Tensor]], stop_ids: frozenset[int]) -> None:
-    """Tokens from the device to the rows, once a batch; what a row got after its end is dropped."""
+    """Tokens from the device to the rows, now and then; what a row got after its end is dropped."""
     for rows, tokens, logprobs in columns:
         for row, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
             if not row.stopped:

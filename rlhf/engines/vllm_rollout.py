@@ -63,31 +63,45 @@ class VLLMRollout:
         self.version = 0
         self._held: dict[str, Fingerprint] = {}
         self._half_loaded: str | None = None
+        self._has_old_prefixes = False
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in order. Raises `DataError` on prompts that do not fit.
 
         `logprobs` are at the temperature, of the whole distribution.
         """
+        answered = dict(ended for ended_at_once in self.stream(prompts, sampling) for ended in ended_at_once)
+        return [answered[place] for place in range(len(prompts))]
+
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """After every token, the prompts all of whose completions have ended since, by their places."""
         if self._half_loaded:
             raise RunError(f"generation after weights failed to load: {self._half_loaded}")
         check_prompts(prompts, sampling, self.vocab_size, self.limit)
         require_stop_strings(self.tokenizer, sampling.stop)
         _require_temperature(sampling.temperature)
         self._report_logprobs(sampling.temperature or 1.0)
-        outputs = self.llm.generate(
-            [{"prompt_token_ids": list(prompt.token_ids)} for prompt in prompts],
-            [self._parameters(prompt, sampling) for prompt in prompts],
-            use_tqdm=False,
-        )
-        return [self._completions(output, sampling.num_samples) for output in outputs]
+        if self._has_old_prefixes:  # what was computed with older weights
+            self.llm.reset_prefix_cache()
+            self._has_old_prefixes = False
+        engine, version = self.llm.llm_engine, self.version
+        for place, prompt in enumerate(prompts):
+            tokens = {"prompt_token_ids": list(prompt.token_ids)}
+            engine.add_request(str(place), tokens, self._parameters(prompt, sampling))
+        try:
+            while engine.has_unfinished_requests():
+                ended = [output for output in engine.step() if output.finished]
+                yield [(int(o.request_id), self._completions(o, sampling.num_samples, version)) for o in ended]
+        finally:
+            if engine.has_unfinished_requests():  # nobody wants them any more
+                engine.abort_request([str(place) for place in range(len(prompts))])
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """Replace every weight. Raises `RunError` on a missing, unknown or mis-shaped one, and keeps the old ones."""
         whole = checked_weights(weights, self._places, self._twins)
         self._half_loaded = f"version {version} was cut short"
         self._held = self.llm.collective_rpc(_reload, args=(whole,))[0]
-        self.llm.reset_prefix_cache()  # what was computed with the old weights
+        self._has_old_prefixes = True
         self._half_loaded = None
         self.version = version
 
@@ -109,8 +123,10 @@ class VLLMRollout:
 
     def _parameters(self, prompt: Prompt, sampling: Sampling) -> Any:
         from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
+            output_kind=RequestOutputKind.FINAL_ONLY,
             n=sampling.num_samples if sampling.temperature > 0 else 1,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -125,12 +141,12 @@ class VLLMRollout:
             detokenize=bool(sampling.stop),
         )
 
-    def _completions(self, output: Any, num_samples: int) -> list[Completion]:
+    def _completions(self, output: Any, num_samples: int, version: int) -> list[Completion]:
         """In the order of the samples; a greedy one, written once, stands for all."""
         samples = sorted(output.outputs, key=lambda sample: sample.index)
-        return [self._completion(sample) for sample in samples] * (num_samples // len(samples))
+        return [self._completion(sample, version) for sample in samples] * (num_samples // len(samples))
 
-    def _completion(self, sample: Any) -> Completion:
+    def _completion(self, sample: Any, version: int) -> Completion:
         tokens = tuple(sample.token_ids)
         text = str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
         by_text = isinstance(sample.stop_reason, str)
@@ -139,7 +155,7 @@ class VLLMRollout:
             logprobs=tuple(step[token].logprob for step, token in zip(sample.logprobs, tokens, strict=True)),
             text=text_before_stop(sample.text, text) if by_text else text,
             finish_reason=_finish_reason(sample.finish_reason),
-            policy_version=self.version,
+            policy_version=version,
         )
 
     def _report_logprobs(self, temperature: float) -> None:

@@ -53,6 +53,10 @@ class BestOfN:
         self.num_tokens += sum(len(rollout.completion.token_ids) for rollout in rollouts)
         return answers
 
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """All at once."""
+        yield list(enumerate(self.generate(prompts, sampling)))
+
     def _choose(self, prompt: Prompt, scores: Sequence[float | None], seed: int) -> tuple[int, float]:
         """Place and score of the sample that is given."""
         import torch

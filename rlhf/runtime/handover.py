@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from torch import Tensor
 
 from rlhf.errors import RunError
 from rlhf.types import Fingerprint
@@ -12,6 +15,33 @@ Fingerprints = Mapping[str, Fingerprint]
 
 _ROUNDING = {"torch.float32": 1e-5, "torch.bfloat16": 2**-7, "torch.float16": 2**-10}
 """Relative; by how much an element may differ to which an adapter was added in another order of sums."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Weights of one version on their way, and what whoever holds them afterwards is compared with."""
+
+    weights: Iterator[tuple[str, Tensor]]
+    version: int
+    given: Fingerprints | None
+    before: Fingerprints
+    """Of the version before."""
+    say_unproved: Callable[[str], None]
+
+    def deliver(self, rollout: Any) -> None:
+        """Load, then compare what the engine holds with what the trainer's parameters were. Raises `RunError`."""
+        rollout.load_weights(self.weights, self.version)
+        told = getattr(rollout, "fingerprints", None)
+        self.require(told() if told is not None else None)
+
+    def require(self, held: Fingerprints | None) -> None:
+        """Raise `RunError`, by the weight's name, if an engine does not hold what was given."""
+        if self.given is None or held is None:
+            self.say_unproved("train" if self.given is None else "rollout")
+        else:
+            require_same(
+                self.given, held, self.before, f"after hand-over {self.version} of weights, the rollout engine"
+            )
 
 
 class Handover:
@@ -23,15 +53,17 @@ class Handover:
         self._before: Fingerprints = {}
 
     def __call__(self, policy: Any, rollout: Any, version: int) -> None:
-        """Load, then compare what the engine holds with the trainer's live parameters. Raises `RunError`."""
-        rollout.load_weights(policy.weights(), version)
-        sides = [getattr(side, "fingerprints", None) for side in (policy, rollout)]
-        given, held = (side() if side is not None else None for side in sides)
-        if given is None or held is None:
-            self._say_unproved("train" if given is None else "rollout")
-            return
-        require_same(given, held, self._before, f"after hand-over {version} of weights, the rollout engine")
-        self._before = given
+        """From one to the other, now."""
+        self.parcel(policy, version).deliver(rollout)
+
+    def parcel(self, policy: Any, version: int) -> Parcel:
+        """The policy's weights as they are now. An engine in this process gives views: deliver those at once."""
+        weights = policy.weights()
+        told = getattr(policy, "fingerprints", None)
+        given = told() if told is not None else None
+        parcel = Parcel(weights, version, given, self._before, self._say_unproved)
+        self._before = given or {}
+        return parcel
 
     def _say_unproved(self, side: str) -> None:
         if not self._has_noted:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ import torch
 from rlhf.errors import Interrupted, RewardError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
+from rlhf.runtime.ahead import Call
 from rlhf.runtime.checkpoints import Checkpoints, read_state
 from rlhf.runtime.handover import Handover
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.models import build_encoder
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, derived_seed
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
+from rlhf.runtime.sampler import Sampler
 from rlhf.runtime.scoring import Scorer, StageParts
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
@@ -51,15 +54,22 @@ class LiveRun(RunRows):
         ranks: Ranks | None = None,
         at_once: bool = False,
     ) -> None:
+        """`at_once`: the engines are other processes, which can be at work at the same time."""
         self.plan = plan
         self.algorithm = build_algorithm(plan.config, plugins)
         self.dataset = build_dataset(plan.config, plugins)
         self.encoder = build_encoder(plan)
-        self.engines, self.rollout, self.journal = dict(engines), rollout, journal
+        self.engines, self.journal = dict(engines), journal
         self.ranks = ranks or Ranks()
         self._threads = ThreadPoolExecutor(max_workers=8) if at_once else None
         models = RoleModels(plan.specs, self.engines, self.encoder, self._at_once)
         self._scorer = Scorer(plan.config, plugins, StageParts(plugins, models))
+        self.rollout, self._sampler = rollout, None
+        if rollout is not None:
+            stop_ids = self.encoder.stop_ids
+            self._sampler = Sampler(plan, rollout, stop_ids, self._scorer.score, background=at_once)
+        self._kept_ahead: list[dict[str, Any]] = []
+        """What a checkpoint has of samples drawn ahead, until the prompts are read again."""
         self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
         self._stream, self._start_position = None, None
@@ -69,6 +79,7 @@ class LiveRun(RunRows):
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
         self._seconds: dict[str, float] = {}
         self._samplings = 0
+        self._staleness: list[int] = []
         self._step_started = time.monotonic()
 
     # --- roles -------------------------------------------------------------------------------------------------------
@@ -111,6 +122,7 @@ class LiveRun(RunRows):
         while self._step < self.plan.num_steps and not self._ending:
             self._step += 1
             self._step_started, self._seconds, self._samplings, self._failed = time.monotonic(), {}, 0, []
+            self._staleness = []
             yield self._step
 
     def _counted(self, batch: Any) -> Any:
@@ -119,24 +131,38 @@ class LiveRun(RunRows):
 
     # --- rollouts ----------------------------------------------------------------------------------------------------
 
+    def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
+        """(step, prompts). Those of coming steps are read too, where samples are drawn ahead."""
+        ahead = self._sampling.ahead
+        ahead.restore(self._kept_ahead, partial(self._prompts_at, num_prompts))
+        self._kept_ahead = []
+        stream = self._open_prompts(num_prompts)
+        return ((step, ahead.prompts(step, lambda: (stream.position, stream.take()))) for step in self._steps())
+
     def sample(self, prompts: Sequence[Prompt], num_samples: int, *, greedy: bool = False) -> list[Rollout]:
-        """Completions of the current policy; the same for the same seed, step, call and prompt."""
-        assert self.rollout is not None
-        again = (self._samplings,) if self._samplings else ()
+        """Completions of the policy, or of one up to `rollout.max_staleness` updates older; the same for the same seed,
+        step, call and prompt.
+        """
+        call = Call(self._samplings, num_samples, greedy)
         self._samplings += 1
-        seed = derived_seed(self.plan.seed, "sample", self._step, *again)
-        sampling = self.plan.config.rollout.sampling(num_samples, seed, self.encoder.stop_ids)
-        if greedy:
-            sampling = replace(sampling, temperature=0.0)
         with self._timed("generate"):
-            groups = self.rollout.generate(prompts, sampling)
-        pairs = zip(prompts, groups, strict=True)
-        return [Rollout(prompt=prompt, completion=completion) for prompt, group in pairs for completion in group]
+            rollouts = self._sampling.sample(self._step, call, prompts)
+        self._staleness += map(self._stale_by, rollouts)
+        return rollouts
+
+    def _stale_by(self, rollout: Rollout) -> int:
+        """Updates of the policy since the completion was begun."""
+        return self._version - rollout.completion.policy_version
+
+    @property
+    def _sampling(self) -> Sampler:
+        assert self._sampler is not None, "an algorithm that samples needs the role `rollout`"
+        return self._sampler
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """The rollouts with rewards, without those whose reward failed."""
         with self._timed("score"):
-            scored = self._scorer.score(rollouts)
+            scored = self._sampling.score(rollouts)
         failed = [rollout for rollout in scored if rollout.error is not None]
         if len(failed) == len(scored):
             raise RewardError(f"the reward failed on every completion of step {self._step}: {failed[0].error}")
@@ -160,14 +186,14 @@ class LiveRun(RunRows):
             truncated_B=torch.tensor([rollout.completion.finish_reason == "length" for rollout in rollouts]),
             group_B=torch.tensor([groups.setdefault(rollout.prompt.id, len(groups)) for rollout in rollouts]),
             costs_B=None if None in costs else torch.tensor(costs, dtype=torch.float32),
+            staleness_B=torch.tensor(list(map(self._stale_by, rollouts))) if self._sampling.draws_ahead else None,
         )
 
     def publish_weights(self) -> None:
         """Hand the policy's weights to the rollout engine under the next version, and see that they arrived."""
-        assert self.rollout is not None
         self._version += 1
         with self._timed("sync"):
-            self._hand_over(self.policy, self.rollout, self._version)
+            self._sampling.send(self._hand_over.parcel(self.policy, self._version))
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -191,6 +217,8 @@ class LiveRun(RunRows):
             path = self._save(step)
             raise Interrupted(f"stopped after step {step} of stage {self.plan.name!r}; saved in {path}")
         self._ending = self._ending or directive is Directive.END
+        if self._sampler is not None and (self._ending or step == self.plan.num_steps):
+            self._sampler.settle()
 
     def resume(self) -> int:
         """Take up the newest checkpoint, if there is one; returns the steps already done."""
@@ -203,6 +231,7 @@ class LiveRun(RunRows):
         self.algorithm.restore(state["algorithm"])
         self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
         self._start_position, self.before = state["position"], state["before"]
+        self._kept_ahead = state["ahead"]
         self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
         if self.rollout is not None:
             self._hand_over(self.policy, self.rollout, self._version)
@@ -217,6 +246,8 @@ class LiveRun(RunRows):
         """Let go the threads that spoke to other processes."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._sampler is not None:
+            self._sampler.close()
 
     def _save(self, step: int) -> Path:
         def write(folder: Path) -> None:
@@ -231,6 +262,7 @@ class LiveRun(RunRows):
             "position": self._stream.position,
             "algorithm": self.algorithm.state(),
             "before": self.before,
+            "ahead": [] if self._sampler is None else self._sampler.ahead.state(step),
         }
         leads = self.ranks.rank == 0
         path = self._checkpoints.save(step, write, state, leads=leads, barrier=self.ranks.barrier)
@@ -252,6 +284,8 @@ class LiveRun(RunRows):
             "rollout/length": sum(lengths) / len(lengths),
             "rollout/truncated": sum(r.completion.finish_reason == "length" for r in rollouts) / len(rollouts),
         }
+        if self._sampling.draws_ahead:
+            figures["rollout/staleness"] = sum(self._staleness) / len(self._staleness)
         return figures | self._scorer.metrics(rollouts)
 
     def _run_metrics(self) -> Metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import ray
@@ -12,16 +13,19 @@ from torch import Tensor
 
 from rlhf.errors import WorkerDied
 from rlhf.runtime.groups import RemoteWeights, failure_of, root_cause
-from rlhf.runtime.handover import require_same
+from rlhf.runtime.handover import Parcel, require_same
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
 
 
 class _Call(NamedTuple):
-    """What an engine is at: the places of the prompts in its hand, if it generates, and until when."""
+    """What an engine is at: the places of the prompts in its hand, if it writes, and until when."""
 
     rank: int
-    hand: tuple[int, ...]
     deadline: float
+    hand: tuple[int, ...] = ()
+    has_begun: bool = False
+    loads: Parcel | None = None
+    """New weights, which it takes in before it goes on with its hand."""
 
 
 class RolloutGroup:
@@ -33,26 +37,56 @@ class RolloutGroup:
         """Those that live, by rank."""
         self._timeout, self._note = timeout, note
         self._reissued = 0
+        self._newest: Parcel | None = None
+        self._loaded: dict[int, int] = {}
+        """Versions of offered weights, by rank."""
 
     def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
         """Completions of each prompt, in order. Raises `WorkerDied` when no engine is left."""
+        answers = dict(ended for ended_at_once in self.stream(prompts, sampling) for ended in ended_at_once)
+        return [answers[place] for place in range(len(prompts))]
+
+    def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
+        """Now and then, the prompts all of whose completions have ended since, by their places."""
         waiting = dealt(prompts, sampling, len(self._workers))
         calls: dict[Any, _Call] = {}
-        answers: dict[int, list[Completion]] = {}
+        answered: set[int] = set()
+
+        def ask(rank: int, hand: tuple[int, ...], has_begun: bool) -> None:
+            worker, parcel = self._workers[rank], self._newest
+            call = _Call(rank, self._deadline(), hand, has_begun)
+            if parcel is not None and self._loaded.get(rank) != parcel.version:
+                calls[worker.renew.remote(shared(parcel.weights), parcel.version)] = call._replace(loads=parcel)
+            elif has_begun:
+                calls[worker.go_on.remote()] = call
+            else:
+                calls[worker.begin.remote([prompts[place] for place in hand], sampling)] = call
+
         while waiting or calls:
             busy = {call.rank for call in calls.values()}
             for rank in [rank for rank in self._workers if rank not in busy][: len(waiting)]:
-                hand = waiting.pop(0)
-                asked = self._workers[rank].generate.remote([prompts[place] for place in hand], sampling)
-                calls[asked] = self._call(rank, hand)
+                ask(rank, waiting.pop(0), False)
             call, answer = self._next_end(calls)
-            if call.rank in self._workers:
-                answers |= dict(zip(call.hand, answer, strict=True))
-            else:
+            if call.rank not in self._workers:
                 # Whole, as it was: a batch of other prompts would round otherwise in the last bit.
                 waiting.append(call.hand)
                 self._reissued += len(call.hand)
-        return [answers[place] for place in range(len(prompts))]
+                continue
+            if call.loads is not None:
+                call.loads.require(answer)
+                self._loaded[call.rank] = call.loads.version
+                ask(call.rank, call.hand, call.has_begun)
+                continue
+            ended = {call.hand[place]: completions for place, completions in answer.ended}
+            if answer.goes_on:
+                ask(call.rank, call.hand, True)
+            yield [(place, completions) for place, completions in ended.items() if place not in answered]
+            answered |= ended.keys()
+
+    def offer(self, parcel: Parcel) -> None:
+        """New weights, which each engine takes in when it next can: between two tokens, where it is writing."""
+        # In the store before anything changes them, and there once for all engines.
+        self._newest = replace(parcel, weights=RemoteWeights(shared(parcel.weights)))
 
     def take_reissued(self) -> int:
         """Prompts that had to be given to another engine since this was last asked."""
@@ -61,8 +95,8 @@ class RolloutGroup:
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """One copy in the object store serves all engines; from a remote group it is already there."""
-        shared = weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
-        self._each(lambda worker: worker.load_weights.remote(shared, version))
+        reference = shared(weights)
+        self._each(lambda worker: worker.load_weights.remote(reference, version))
 
     def fingerprints(self) -> dict[str, Fingerprint] | None:
         """Of one engine, once all the others are found to hold the same."""
@@ -81,12 +115,13 @@ class RolloutGroup:
 
     def _each(self, ask: Callable[[Any], Any]) -> dict[int, Any]:
         """What every engine that lives answers, by rank."""
-        calls = {ask(worker): self._call(rank) for rank, worker in self._workers.items()}
+        calls = {ask(worker): _Call(rank, self._deadline()) for rank, worker in self._workers.items()}
         ended = [self._next_end(calls) for _ in range(len(calls))]
-        return {call.rank: answer for call, answer in sorted(ended) if call.rank in self._workers}
+        answers = {call.rank: answer for call, answer in ended}
+        return {rank: answers[rank] for rank in sorted(answers) if rank in self._workers}
 
-    def _call(self, rank: int, hand: tuple[int, ...] = ()) -> _Call:
-        return _Call(rank, hand, time.monotonic() + self._timeout)
+    def _deadline(self) -> float:
+        return time.monotonic() + self._timeout
 
     def _next_end(self, calls: dict[Any, _Call]) -> tuple[_Call, Any]:
         """Take the next call that ends out of `calls`, with its answer; an engine that cannot answer is given up."""
@@ -114,6 +149,11 @@ class RolloutGroup:
             raise why
         rest = f"its {len(call.hand)} prompts go to the others, and " if call.hand else ""
         self._note(f"{why}; {rest}the run goes on with {len(self._workers)} rollout workers")
+
+
+def shared(weights: Iterator[tuple[str, Tensor]]) -> Any:
+    """A reference to weights in the object store; those of a remote group are there already."""
+    return weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
 
 
 def dealt(prompts: Sequence[Prompt], sampling: Sampling, num_engines: int) -> list[tuple[int, ...]]:

@@ -60,9 +60,18 @@ class RunRows:
         return ((step, self._counted(self.encoder.step_batch(stream.take()))) for step in self._steps())
 
     def prompts(self, num_prompts: int) -> Iterator[tuple[int, list[Prompt]]]:
-        """(step, prompts)."""
-        stream = self._open("prompts", _listed(self.encoder.encode_prompt), num_prompts)
-        return ((step, stream.take()) for step in self._steps())
+        """(step, prompts); the run says how far ahead they are read."""
+        raise NotImplementedError
+
+    def _open_prompts(self, num_prompts: int) -> RowStream[Any, Any]:
+        return self._open("prompts", _listed(self.encoder.encode_prompt), num_prompts)
+
+    def _prompts_at(self, num_prompts: int, position: Mapping[str, int]) -> list[Prompt]:
+        """What `take` gave at a position; the rows left out on the way have been counted."""
+        encode, counted = _listed(self.encoder.encode_prompt), self._left_out()
+        prompts: list[Prompt] = self._row_stream("prompts", encode, num_prompts, position).take()
+        self.encoder.dropped, self.encoder.cut = counted["dropped"], counted["cut"]
+        return prompts
 
     def more_prompts(self, num_prompts: int) -> list[Prompt]:
         """The next prompts within the same step."""
@@ -100,18 +109,27 @@ class RunRows:
         return first_rows(getattr(held_out, kind)(0), count, encode)[: self.plan.config.held_out_rows]
 
     def _open(self, kind: str, encode: Callable[[Any], Sequence[Any]], batch_size: int) -> RowStream[Any, Any]:
+        self._stream = self._row_stream(kind, encode, batch_size, self._start_position)
+        return self._stream
+
+    def _row_stream(
+        self,
+        kind: str,
+        encode: Callable[[Any], Sequence[Any]],
+        batch_size: int,
+        position: Mapping[str, int] | None,
+    ) -> RowStream[Any, Any]:
         seed = derived_seed(self.plan.seed, "data")
         longest = self.encoder.max_prompt_length if kind == "prompts" else self.encoder.max_length
-        self._stream = RowStream(
+        return RowStream(
             lambda start: getattr(self.dataset, kind)(seed, start),
             encode,
             batch_size,
             self._left_out,
-            self._start_position,
+            position,
             per_epoch=self.dataset.sizes.get(kind, 0),
             limit=f"{longest} tokens",
         )
-        return self._stream
 
     def _encode_stepwise(self, separator: str) -> Callable[[SteppedCompletion], StepRow | None]:
         return lambda stepped: self.encoder.encode_stepwise(stepped, separator)

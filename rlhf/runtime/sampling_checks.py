@@ -17,6 +17,11 @@ def require_sampling_fits(recipe: Recipe, plan: StagePlan) -> None:
     """
     if not plan.samples:
         return
+    if plan.config.rollout.in_flight_updates and plan.runtime.type == "inline":
+        raise ConfigError(
+            "rollout.in_flight_updates: in one process nothing is written while the policy learns; set "
+            "runtime.type: ray, or leave it out"
+        )
     own = recipe.stages[plan.name].model
     rollout = plan.config.rollout
     start = origin_of(recipe, own)

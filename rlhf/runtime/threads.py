@@ -13,8 +13,12 @@ def threads_for(plan: StagePlan, cores: int, at_work: int) -> int:
 
 
 def at_work(plan: StagePlan) -> int:
-    """Processes of a stage on actors that work at once: those that sample, or those that assess and train."""
-    return max(workers_of(plan.runtime, "rollout").num, sum(workers_of(plan.runtime, role).num for role in plan.specs))
+    """Processes of a stage on actors that work at once: those that sample, and those that assess and train; where
+    sampling and learning take turns, the more of both.
+    """
+    sampling = workers_of(plan.runtime, "rollout").num
+    learning = sum(workers_of(plan.runtime, role).num for role in plan.specs)
+    return sampling + learning if plan.config.rollout.max_staleness else max(sampling, learning)
 
 
 def use_threads(plan: StagePlan) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 
 from rlhf.config import ModelConfig, Part, RoleSpec
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.runtime.engine_choice import built_rollout
+from rlhf.runtime.lane import streamed
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
 
 
@@ -44,6 +46,17 @@ class _Worker:
         """Of the engine's weights; None where it is a guest that tells none."""
         told = getattr(self._engine, "fingerprints", None)
         return None if told is None else dict(told())
+
+
+class Slice(NamedTuple):
+    """What a rollout engine has brought to an end in a while."""
+
+    ended: list[tuple[int, list[Completion]]]
+    goes_on: bool
+
+
+_SLICE_SECONDS = 0.5
+"""Long, so that asking anew costs nothing; short, so that rewards and new weights need not wait."""
 
 
 @ray.remote
@@ -96,9 +109,25 @@ class RolloutWorker(_Worker):
         self._engine, choice = built_rollout(part, model, self._plugins.registry)
         return choice
 
-    def generate(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[Completion]]:
-        completions: list[list[Completion]] = self._engine.generate(prompts, sampling)
-        return completions
+    def begin(self, prompts: Sequence[Prompt], sampling: Sampling) -> Slice:
+        """Begin to write, and drop what was being written."""
+        self._writing = streamed(self._engine, prompts, sampling)
+        return self.go_on()
+
+    def go_on(self) -> Slice:
+        """Write for a while: between two such calls come new weights, and out what has ended."""
+        ended: list[tuple[int, list[Completion]]] = []
+        until = time.monotonic() + _SLICE_SECONDS
+        for ended_at_once in self._writing:
+            ended += ended_at_once
+            if time.monotonic() > until:
+                return Slice(ended, goes_on=True)
+        return Slice(ended, goes_on=False)
+
+    def renew(self, weights: list[tuple[str, Any]], version: int) -> dict[str, Fingerprint] | None:
+        """Load weights, and tell what the engine holds now."""
+        self.load_weights(weights, version)
+        return self.fingerprints_of_weights()
 
     def load_weights(self, weights: list[tuple[str, Any]], version: int) -> None:
         self._engine.load_weights(iter(weights), version)

@@ -72,6 +72,12 @@ class ScoredBatch(TokenBatch):
     truncated_B: Tensor  # bool, cut at max_tokens
     group_B: Tensor  # int64, index of the prompt; samples of one prompt share it
     costs_B: Tensor | None = None  # float32, where the stage has a cost
+    staleness_B: Tensor | None = None  # int64, updates of the policy since the sample was begun; None: 0 by design
+
+    @property
+    def is_stale(self) -> bool:
+        """Some of it was written by an older policy than the one that is to learn from it."""
+        return self.staleness_B is not None and bool((self.staleness_B > 0).any())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ RECIPES = {
     "preferences": pipeline(stages={"sft": SFT, "dpo": DPO, "kto": KTO, "orpo": ORPO, "online_dpo": ONLINE_DPO}),
     "constrained": pipeline(stages={"sft": SFT, "reward": REWARD, "ppo_lagrangian": PPO_LAGRANGIAN}),
     "greedy": pipeline(stages={"sft": SFT, "remax": REMAX}),
+    "ahead": pipeline(stages={"sft": SFT, "remax": REMAX}, stages__remax__rollout__max_staleness=1),
 }
 _NO_METRIC = {"step", "time", "stage", "nonfinite"}
 

@@ -25,6 +25,7 @@ from rlhf.types import Completion, Prompt, Sampling, TokenBatch
 from tests.unit.engines.answering import (
     assert_impossible_requests_are_refused,
     assert_stop_strings_end_samples,
+    assert_streams_in_pieces,
     flat,
 )
 from tests.unit.engines.families import make_batch, write_model, write_tokenizer
@@ -70,6 +71,14 @@ def gap(engine: Any, trainer: TorchEngine, sampling: Sampling) -> float:
         for prompt, completions in zip(PROMPTS, engine.generate(PROMPTS, sampling), strict=True)
         for completion in completions
     )
+
+
+@pytest.mark.usefixtures("as_saved")
+def test_answers_come_as_they_end_and_new_weights_in_between(engine: Any, path: str) -> None:
+    weights = AutoModelForCausalLM.from_pretrained(path).state_dict()
+    newer = {name: tensor + 0.1 * torch.randn(tensor.shape) for name, tensor in weights.items()}
+    newer["lm_head.weight"] = newer["model.embed_tokens.weight"]
+    assert_streams_in_pieces(engine, PROMPTS, newer)
 
 
 @pytest.mark.usefixtures("as_saved")

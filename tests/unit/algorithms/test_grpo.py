@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,24 @@ def test_the_correction_is_taken_once_and_told(level: str) -> None:
     assert dropping.correction is not None
     assert dropping.correction[:, 2:].flatten().tolist() == pytest.approx([w if w <= 1.2 else 0 for w in raw])
     assert grpo().assess(run, batch)[0].correction is None
+
+
+def test_samples_of_an_older_policy_are_weighed_and_prove_nothing_of_the_engines() -> None:
+    batch = scored_batch([0.0, 1.0], [0, 0])
+    mask = batch.response_mask
+    batch = replace(batch, sampled_logprobs=torch.where(mask, -1.5, 0.0))
+    run = run_with(said(batch, -1.0), said(batch, -1.0))
+    for staleness, weight in (([0, 0], None), ([0, 1], math.exp(0.5))):
+        stale = replace(batch, staleness_B=torch.tensor(staleness))
+        experience, figures = grpo(epochs=2).assess(run, stale)
+        if weight is None:
+            assert experience.correction is None
+            assert figures["rollout/logprob_gap"] == pytest.approx(0.5)
+        else:
+            assert experience.correction is not None
+            assert experience.correction[mask].tolist() == pytest.approx([weight] * 6)
+            assert "rollout/logprob_gap" not in figures
+        assert grpo(epochs=2, correction="off").assess(run, stale)[0].correction is None
 
 
 def test_the_first_update_has_a_ratio_of_one_and_the_gradient_of_the_policy_gradient() -> None:
@@ -293,7 +312,7 @@ def test_an_update_that_was_skipped_moves_no_coefficient() -> None:
     run = scripted(num_steps=2)
     run.policy = Skipping(torch.zeros(0))
     method = grpo(kl_coef=0.1, kl_target=6.0, epochs=1)
-    assert method.updates_find_old
+    assert method.updates_find_old(scored_batch([0.0, 1.0], [0, 0]))
     method.run(run)
     assert len(run.finished) == 2
     assert method.state() == {"kl_coef": 0.1}

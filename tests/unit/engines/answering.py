@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from torch import Tensor
 
 from rlhf.errors import ConfigError
 from rlhf.types import Completion, Prompt, Sampling
@@ -66,3 +68,29 @@ def _holds(text: str, stop: tuple[str, ...]) -> bool:
 
 def flat(groups: list[list[Completion]]) -> list[Completion]:
     return [completion for group in groups for completion in group]
+
+
+def assert_streams_in_pieces(engine: Any, prompts: Sequence[Prompt], newer: Mapping[str, Tensor]) -> None:
+    """Prompts come as they end; weights loaded in the midst write the rest, and nothing old is left afterwards."""
+    sampling = Sampling(max_tokens=24, temperature=1.3, num_samples=2, seed=3, logit_bias={1: 3.0})
+    plain, version = engine.generate(prompts, sampling), engine.version
+    pieces = [piece for piece in engine.stream(prompts, sampling) if piece]
+    assert len(pieces) > 1, "all at once is no stream"
+    ended = dict(item for piece in pieces for item in piece)
+    assert [ended[place] for place in range(len(prompts))] == plain
+
+    writing = engine.stream(prompts, sampling)
+    before = [next(writing) for _ in range(4)]
+    engine.load_weights(iter(newer.items()), version + 1)
+    mixed = dict(item for piece in [*before, *writing] for item in piece)
+    assert {said.policy_version for group in mixed.values() for said in group} == {version}
+    assert [mixed[place] for place in range(len(prompts))] != plain
+    after = engine.generate(prompts, sampling)
+    assert {said.policy_version for group in after for said in group} == {version + 1}
+    engine.load_weights(iter(newer.items()), version + 1)
+    assert engine.generate(prompts, sampling) == after, "keys of the older weights were read"
+
+    abandoned = engine.stream(prompts, sampling)
+    next(abandoned)
+    abandoned.close()
+    assert engine.generate(prompts, sampling) == after

@@ -18,6 +18,7 @@ from rlhf.types import Prompt, Sampling, TokenBatch
 from tests.unit.engines.answering import (
     assert_impossible_requests_are_refused,
     assert_stop_strings_end_samples,
+    assert_streams_in_pieces,
     flat,
 )
 from tests.unit.engines.families import make_batch
@@ -59,6 +60,15 @@ def test_a_sample_does_not_depend_on_its_batch(model_path, family):
             assert [c.token_ids for c in left] == [c.token_ids for c in right]
             for a, b in zip(left, right, strict=True):
                 assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_answers_come_as_they_end_and_new_weights_in_between(model_path, family):
+    other = AutoModelForCausalLM.from_pretrained(model_path(family))
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    assert_streams_in_pieces(rollout(model_path(family)), PROMPTS, other.state_dict())
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

@@ -1,0 +1,120 @@
+"""What a run asks of its rollout engine, and when: samples, ahead of time where the recipe says so, and new weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from rlhf.config import RolloutConfig
+from rlhf.protocols import RolloutEngine
+from rlhf.runtime.ahead import Ahead, Call
+from rlhf.runtime.handover import Parcel
+from rlhf.runtime.lane import Lane, streamed
+from rlhf.runtime.plan import StagePlan, derived_seed
+from rlhf.types import Completion, Prompt, Rollout, Sampling
+
+Score = Callable[[Sequence[Rollout]], list[Rollout]]
+
+
+class Sampler:
+    """Asks one rollout engine, in the order in which the run asks."""
+
+    def __init__(
+        self, plan: StagePlan, rollout: RolloutEngine, stop_ids: tuple[int, ...], score: Score, *, background: bool
+    ) -> None:
+        """`background`: the engine is other processes, which can write while this one is at something else."""
+        self._rollout, self._stop_ids, self._seed = rollout, stop_ids, plan.seed
+        self._config: RolloutConfig = plan.config.rollout
+        self._lane = Lane(background=background and self.draws_ahead)
+        self._early = EarlyScores(score) if self._config.stream_to_rewards else None
+        self._score = score
+        self.ahead = Ahead(self._config.max_staleness, plan.num_steps, self._draw)
+
+    @property
+    def draws_ahead(self) -> bool:
+        """Samples may be of an older policy than the one that learns from them."""
+        return self._config.max_staleness > 0
+
+    def sample(self, step: int, call: Call, prompts: Sequence[Prompt]) -> list[Rollout]:
+        """Samples of one prompt stand next to each other. A function of (seed, step, call, prompt) and the weights."""
+        return self.ahead.draw(step, call, prompts)
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts with rewards or errors, some of which may have been given while others were being written."""
+        return self._score(rollouts) if self._early is None else self._early.take(rollouts)
+
+    def send(self, parcel: Parcel) -> None:
+        """New weights: now; or once what was asked for before is written; or into the midst of that."""
+        if self._config.in_flight_updates:
+            self._rollout.offer(parcel)  # type: ignore[attr-defined]  # the recipe has it on Ray only
+            return
+        sent = self._lane.submit(partial(parcel.deliver, self._rollout))
+        if not self.draws_ahead:
+            sent.result()
+
+    def settle(self) -> None:
+        """The last step is over: wait for what is under way, so that no failure goes unseen."""
+        self.ahead.drop()
+        self._lane.settle()
+
+    def close(self) -> None:
+        """Ask for nothing more."""
+        self._lane.close()
+        if self._early is not None:
+            self._early.close()
+
+    def _draw(self, step: int, call: Call, prompts: Sequence[Prompt]) -> Future[list[Rollout]]:
+        again = (call.number,) if call.number else ()
+        seed = derived_seed(self._seed, "sample", step, *again)
+        sampling = self._config.sampling(call.num_samples, seed, self._stop_ids)
+        if call.greedy:
+            sampling = replace(sampling, temperature=0.0)
+        return self._lane.submit(partial(self._written, prompts, sampling))
+
+    def _written(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[Rollout]:
+        if self._early is None:
+            groups = self._rollout.generate(prompts, sampling)
+            return [rollout for prompt, group in zip(prompts, groups, strict=True) for rollout in _of(prompt, group)]
+        written: dict[int, list[Rollout]] = {}
+        for ended in streamed(self._rollout, prompts, sampling):
+            new = {place: _of(prompts[place], group) for place, group in ended}
+            for rollouts in new.values():
+                self._early.give(rollouts)
+            written |= new
+        return [rollout for place in range(len(prompts)) for rollout in written[place]]
+
+
+def _of(prompt: Prompt, group: Sequence[Completion]) -> list[Rollout]:
+    return [Rollout(prompt=prompt, completion=completion) for completion in group]
+
+
+class EarlyScores:
+    """Rewards given to the samples of one prompt at a time, in the background, as they end."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+        self._given: dict[int, tuple[Rollout, Future[list[Rollout]], int]] = {}
+        """By identity, for a policy may say the same thing twice; the rollout is held, so that it stays its own."""
+
+    def give(self, rollouts: Sequence[Rollout]) -> None:
+        """These are written."""
+        future = self._thread.submit(self._score, rollouts)
+        self._given |= {id(rollout): (rollout, future, place) for place, rollout in enumerate(rollouts)}
+
+    def take(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts scored, in order; those that were never given, as a checkpoint's, now and together."""
+        new = [rollout for rollout in rollouts if id(rollout) not in self._given]
+        late: dict[int, Any] = dict(zip(map(id, new), self._score(new) if new else [], strict=True))
+        return [late[id(rollout)] if id(rollout) in late else self._taken(rollout) for rollout in rollouts]
+
+    def _taken(self, rollout: Rollout) -> Rollout:
+        _, future, place = self._given.pop(id(rollout))
+        return future.result()[place]
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,176 @@
+"""Which policy writes which sample follows from the order of calls alone, in the background as at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from rlhf.errors import RunError
+from rlhf.runtime.ahead import Ahead, Call
+from rlhf.runtime.lane import Lane, streamed
+from rlhf.runtime.sampler import EarlyScores
+from rlhf.types import Completion, Prompt, Rollout
+
+CALL = Call(0, 1, False)
+GREEDY = Call(1, 1, True)
+
+
+class Engine:
+    """Writes down which version of weights it had for which step."""
+
+    def __init__(self, *, background: bool) -> None:
+        self.lane, self.version = Lane(background=background), 0
+        self.written: list[tuple[int, int, int]] = []
+
+    def draw(self, step: int, call: Call, prompts: Sequence[Prompt]) -> Any:
+        return self.lane.submit(lambda: self._write(step, call, prompts))
+
+    def _write(self, step: int, call: Call, prompts: Sequence[Prompt]) -> list[Rollout]:
+        self.written.append((step, call.number, self.version))
+        return [rollout_of(prompt, self.version) for prompt in prompts]
+
+    def load(self, version: int) -> None:
+        self.lane.submit(lambda: setattr(self, "version", version))
+
+
+def rollout_of(prompt: Prompt, version: int = 0) -> Rollout:
+    said = Completion(token_ids=(1,), logprobs=(-0.1,), text="a", finish_reason="stop", policy_version=version)
+    return Rollout(prompt=prompt, completion=said)
+
+
+def take_from(position: list[int]) -> Any:
+    def take() -> tuple[dict[str, int], list[Prompt]]:
+        position[0] += 1
+        return {"item": position[0] - 1}, [Prompt(id=str(position[0]), text="?")]
+
+    return take
+
+
+def learn(engine: Engine, ahead: Ahead, num_steps: int, calls: Sequence[Call] = (CALL,)) -> dict[int, list[int]]:
+    """Versions that wrote each step's samples."""
+    take, seen = take_from([0]), {}
+    for step in range(1, num_steps + 1):
+        prompts = ahead.prompts(step, take)
+        assert [prompt.id for prompt in prompts] == [str(step)]
+        rollouts = [rollout for call in calls for rollout in ahead.draw(step, call, prompts)]
+        seen[step] = [rollout.completion.policy_version for rollout in rollouts]
+        engine.load(step)
+    return seen
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize(("depth", "versions"), [(0, [0, 1, 2, 3, 4]), (1, [0, 0, 1, 2, 3]), (3, [0, 0, 0, 0, 1])])
+def test_samples_are_as_old_as_allowed_and_never_older(background: bool, depth: int, versions: list[int]) -> None:
+    engine = Engine(background=background)
+    seen = learn(engine, Ahead(depth, 5, engine.draw), 5)
+    assert seen == {step: [version] for step, version in enumerate(versions, start=1)}
+    assert sorted(step for step, *_ in engine.written) == [1, 2, 3, 4, 5], "nothing is drawn twice or past the end"
+
+
+def test_every_call_of_a_step_is_drawn_ahead() -> None:
+    engine = Engine(background=True)
+    assert learn(engine, Ahead(1, 3, engine.draw), 3, (CALL, GREEDY)) == {1: [0, 0], 2: [0, 0], 3: [1, 1]}
+
+
+def test_other_prompts_than_the_steps_own_are_drawn_now() -> None:
+    engine = Engine(background=False)
+    ahead = Ahead(1, 3, engine.draw)
+    prompts = ahead.prompts(1, take_from([0]))
+    ahead.draw(1, CALL, prompts)
+    engine.load(7)
+    (more,) = ahead.draw(1, Call(1, 1, False), [Prompt(id="more", text="?")])
+    assert (more.prompt.id, more.completion.policy_version) == ("more", 7)
+    assert engine.written == [(1, 0, 0), (2, 0, 0), (1, 1, 7)]
+
+
+def test_what_is_drawn_ahead_survives_a_checkpoint() -> None:
+    engine, position = Engine(background=True), [0]
+    ahead, take = Ahead(2, 9, engine.draw), take_from([0])
+    for step in (1, 2):
+        drawn = ahead.draw(step, CALL, ahead.prompts(step, take))
+        engine.load(step)
+    assert [rollout.completion.policy_version for rollout in drawn] == [0]
+    kept = ahead.state(2)
+    assert [(one["step"], one["position"]) for one in kept] == [(3, {"item": 2}), (4, {"item": 3})]
+
+    other = Engine(background=True)
+    again = Ahead(2, 9, other.draw)
+    again.restore(kept, lambda at: [Prompt(id=str(at["item"] + 1), text="?")])
+    position[0] = 4
+    take = take_from(position)
+    other.load(2)
+    for step, version in ((3, 0), (4, 1), (5, 2)):
+        prompts = again.prompts(step, take)
+        (rollout,) = again.draw(step, CALL, prompts)
+        assert rollout == rollout_of(Prompt(id=str(step), text="?"), version)
+        other.load(step)
+
+
+def test_after_a_failure_nothing_more_is_done() -> None:
+    lane, done = Lane(background=True), []
+
+    def fail() -> None:
+        raise RunError("the weights are not there")
+
+    lane.submit(fail)
+    late = lane.submit(lambda: done.append(1))
+    for wait in (late.result, lane.settle):
+        with pytest.raises(RunError, match="the weights are not there"):
+            wait()
+    assert done == []
+
+
+def test_steps_that_will_not_come_are_not_drawn() -> None:
+    engine, go_on = Engine(background=True), threading.Event()
+
+    def draw(step: int, call: Call, prompts: Sequence[Prompt]) -> Any:
+        drawn = engine.draw(step, call, prompts)
+        if step == 1:
+            engine.lane.submit(go_on.wait)
+        return drawn
+
+    ahead = Ahead(2, 9, draw)
+    ahead.draw(1, CALL, ahead.prompts(1, take_from([0])))
+    ahead.drop()
+    go_on.set()
+    engine.lane.settle()
+    assert [step for step, *_ in engine.written] == [1]
+
+
+def test_an_engine_without_a_stream_answers_all_at_once() -> None:
+    class Guest:
+        def generate(self, prompts: Sequence[Prompt], sampling: Any) -> list[list[Completion]]:
+            return [[rollout_of(prompt).completion] for prompt in prompts]
+
+    prompts = [Prompt(id="1", text="?"), Prompt(id="2", text="?")]
+    found: Iterator[Any] = streamed(Guest(), prompts, None)  # type: ignore[arg-type]
+    assert [[place for place, _ in ended] for ended in found] == [[0, 1]]
+
+
+def test_rewards_given_early_are_those_of_the_same_rollout() -> None:
+    calls: list[list[str]] = []
+
+    def score(rollouts: Sequence[Rollout]) -> list[Rollout]:
+        calls.append([rollout.prompt.id for rollout in rollouts])
+        return [replace(rollout, reward=float(rollout.prompt.id)) for rollout in rollouts]
+
+    one, two, late = (rollout_of(Prompt(id=name, text="?")) for name in ("1", "2", "3"))
+    early = EarlyScores(score)
+    early.give([one])
+    early.give([two])
+    assert [rollout.reward for rollout in early.take([late, two, one])] == [3.0, 2.0, 1.0]
+    assert sorted(calls) == [["1"], ["2"], ["3"]]
+
+
+def test_a_reward_that_fails_early_fails_where_it_is_asked_for() -> None:
+    def score(rollouts: Sequence[Rollout]) -> list[Rollout]:
+        raise RunError("the judge is away")
+
+    early, one = EarlyScores(score), rollout_of(Prompt(id="1", text="?"))
+    early.give([one])
+    with pytest.raises(RunError, match="the judge is away"):
+        early.take([one])
