@@ -126,14 +126,14 @@ def single(stage: Mapping[str, Any], runtime: str = "inline", **changes: Any) ->
 
 
 def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> Recipe:
-    """A copy with the values at dotted keys replaced."""
+    """A copy with the values at dotted keys replaced, by copies: a later key may reach into the value of an earlier."""
     result: Recipe = copy.deepcopy(dict(recipe))
     for key, value in changes.items():
         *tables, last = key.split(".")
         table = result
         for name in tables:
             table = table.setdefault(name, {})
-        table[last] = value
+        table[last] = copy.deepcopy(value)
     return result
 
 

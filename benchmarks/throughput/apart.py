@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 
-from benchmarks.throughput.measures import ON_RAY, PACKAGE, Entry, measures
+from benchmarks.throughput.measures import PACKAGE, Entry, starters
 from benchmarks.throughput.memory import TOKENS, VOCABULARY
 from benchmarks.throughput.race import START_LIMIT_S, WARM_UP_LIMIT_S, Row, Settings, say, start
 from benchmarks.throughput.table import ratio_of
@@ -13,16 +13,14 @@ from benchmarks.throughput.turns import ContenderFailed
 
 Outcome = tuple[list[Row], dict[str, float | None]]
 
-STARTERS = {"ours": "ours", ON_RAY: "ours too", "TRL": "peer"}
-"""Contenders of the GRPO measure, alone on the machine one after the other."""
-
 
 def first_step(settings: Settings) -> Outcome:
-    """Seconds from the start of the process to the end of the first GRPO step, imports and start of Ray included."""
-    (grpo,) = (measure for measure in measures() if measure.name == "grpo")
+    """Seconds from the start of the process to the end of the first GRPO step, a small one, imports and start of Ray
+    included. The contenders are alone on the machine, one after the other.
+    """
     rows = []
-    for entry in [e for e in grpo.entries if e.name in STARTERS and (e.short or not settings.short)]:
-        row = Row("first_step", entry.name, STARTERS[entry.name], "steps/s", 1)
+    for entry in starters():
+        row = Row("first_step", entry.name, entry.side, "steps/s", 1)
         say(f"first_step: {entry.name}")
         for number in range(1 if settings.short else 3):
             _one_start(entry, row, settings, number)

@@ -23,6 +23,7 @@ from benchmarks.throughput.workload import (
 
 PACKAGE = "benchmarks.throughput"
 ON_RAY = "ours, Ray actors"
+FEW_TOKENS = 4
 
 Side = Literal["ours", "ours too", "peer", "peer too"]
 """`ours` and `peer`: as their defaults have it. The others are compared only where the best of both sides are."""
@@ -162,6 +163,15 @@ def _grpo() -> Measure:
             _trl("grpo", "TRL, vLLM in process", "peer too", short=False, use_vllm=True, vllm_mode="colocate"),
         ),
     )  # fmt: skip
+
+
+def starters() -> tuple[Entry, ...]:
+    """The GRPO measure with steps of few tokens, of which the start is most."""
+    return (
+        _ours("grpo", rollout__max_tokens=FEW_TOKENS),
+        _ours("grpo", ON_RAY, "ours too", runtime__type="ray", rollout__max_tokens=FEW_TOKENS),
+        _trl("grpo", max_completion_length=FEW_TOKENS),
+    )
 
 
 def _ppo() -> Measure:
