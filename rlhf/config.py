@@ -184,9 +184,9 @@ class RolloutConfig(PartConfig):
     """New weights reach what is being written between two tokens, so that samples are less stale than `max_staleness`
     allows, and depend on timing. On Ray only.
     """
-    stream_to_rewards: bool = False
-    """Rewards are asked prompt by prompt while other prompts are still answered: for rewards that take long. A reward
-    then never sees samples of two prompts at once.
+    stream: bool = False
+    """Rewards, and on Ray the reference, reward and value models, read the answers to one prompt while others are still
+    being written: for rewards and models that take long. A reward then never sees samples of two prompts at once.
     """
 
     @model_validator(mode="after")

@@ -19,13 +19,14 @@ from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Call
 from rlhf.runtime.checkpoints import Checkpoints, read_state
+from rlhf.runtime.early import EarlyForwards
 from rlhf.runtime.handover import Handover
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.models import build_encoder
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
-from rlhf.runtime.sampler import Sampler
+from rlhf.runtime.sampler import Read, Sampler
 from rlhf.runtime.scoring import Scorer, StageParts
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
@@ -66,8 +67,9 @@ class LiveRun(RunRows):
         self._scorer = Scorer(plan.config, plugins, StageParts(plugins, models))
         self.rollout, self._sampler = rollout, None
         if rollout is not None:
-            stop_ids = self.encoder.stop_ids
-            self._sampler = Sampler(plan, rollout, stop_ids, self._scorer.score, background=at_once)
+            readers = self._read_early() if at_once and plan.config.rollout.stream else []
+            given = (rollout, self.encoder.stop_ids, self._scorer.score, readers)
+            self._sampler = Sampler(plan, *given, background=at_once)
         self._kept_ahead: list[dict[str, Any]] = []
         """What a checkpoint has of samples drawn ahead, until the prompts are read again."""
         self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
@@ -107,6 +109,16 @@ class LiveRun(RunRows):
     @property
     def vocabulary(self) -> Vocabulary:
         return self.encoder.vocabulary
+
+    def _read_early(self) -> list[Read]:
+        """Let models read samples while others are being written: such as will be the same when they are asked."""
+        lasting = ["reference"] if self.plan.config.rollout.max_staleness else ["reference", "value", "cost_value"]
+        early = {role: EarlyForwards(self.engines[role]) for role in lasting if role in self.engines}
+        self.engines |= early
+        return [partial(self._give, model) for model in early.values()]
+
+    def _give(self, model: EarlyForwards, rollouts: Sequence[Rollout]) -> None:
+        model.give(self.encoder.rollout_batch(rollouts))
 
     def together(self, *calls: Callable[[], Any]) -> list[Any]:
         """Results of calls that touch different roles, at the same time where those are other processes."""
@@ -248,6 +260,9 @@ class LiveRun(RunRows):
             self._threads.shutdown(wait=False, cancel_futures=True)
         if self._sampler is not None:
             self._sampler.close()
+        for engine in self.engines.values():
+            if isinstance(engine, EarlyForwards):
+                engine.close()
 
     def _save(self, step: int) -> Path:
         def write(folder: Path) -> None:

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from rlhf.config import RolloutConfig
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Ahead, Call
+from rlhf.runtime.early import EarlyScores, Score
 from rlhf.runtime.handover import Parcel
 from rlhf.runtime.lane import Lane, streamed
 from rlhf.runtime.plan import StagePlan, derived_seed
 from rlhf.types import Completion, Prompt, Rollout, Sampling
 
-Score = Callable[[Sequence[Rollout]], list[Rollout]]
+Read = Callable[[Sequence[Rollout]], None]
 
 
 class Sampler:
     """Asks one rollout engine, in the order in which the run asks."""
 
     def __init__(
-        self, plan: StagePlan, rollout: RolloutEngine, stop_ids: tuple[int, ...], score: Score, *, background: bool
+        self,
+        plan: StagePlan,
+        rollout: RolloutEngine,
+        stop_ids: tuple[int, ...],
+        score: Score,
+        readers: Sequence[Read],
+        *,
+        background: bool,
     ) -> None:
-        """`background`: the engine is other processes, which can write while this one is at something else."""
+        """`background`: the engine is other processes, which can write while this one is at something else. `readers`
+        are told what is written, prompt by prompt, where the recipe streams.
+        """
         self._rollout, self._stop_ids, self._seed = rollout, stop_ids, plan.seed
         self._config: RolloutConfig = plan.config.rollout
         self._lane = Lane(background=background and self.draws_ahead)
-        self._early = EarlyScores(score) if self._config.stream_to_rewards else None
-        self._score = score
+        self._early = EarlyScores(score) if self._config.stream else None
+        self._score, self._readers = score, readers
         self.ahead = Ahead(self._config.max_staleness, plan.num_steps, self._draw)
 
     @property
@@ -83,38 +92,11 @@ class Sampler:
             new = {place: _of(prompts[place], group) for place, group in ended}
             for rollouts in new.values():
                 self._early.give(rollouts)
+                for read in self._readers if sampling.temperature > 0 else ():  # nothing is learnt from greedy ones
+                    read(rollouts)
             written |= new
         return [rollout for place in range(len(prompts)) for rollout in written[place]]
 
 
 def _of(prompt: Prompt, group: Sequence[Completion]) -> list[Rollout]:
     return [Rollout(prompt=prompt, completion=completion) for completion in group]
-
-
-class EarlyScores:
-    """Rewards given to the samples of one prompt at a time, in the background, as they end."""
-
-    def __init__(self, score: Score) -> None:
-        self._score = score
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
-        self._given: dict[int, tuple[Rollout, Future[list[Rollout]], int]] = {}
-        """By identity, for a policy may say the same thing twice; the rollout is held, so that it stays its own."""
-
-    def give(self, rollouts: Sequence[Rollout]) -> None:
-        """These are written."""
-        future = self._thread.submit(self._score, rollouts)
-        self._given |= {id(rollout): (rollout, future, place) for place, rollout in enumerate(rollouts)}
-
-    def take(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The rollouts scored, in order; those that were never given, as a checkpoint's, now and together."""
-        new = [rollout for rollout in rollouts if id(rollout) not in self._given]
-        late: dict[int, Any] = dict(zip(map(id, new), self._score(new) if new else [], strict=True))
-        return [late[id(rollout)] if id(rollout) in late else self._taken(rollout) for rollout in rollouts]
-
-    def _taken(self, rollout: Rollout) -> Rollout:
-        _, future, place = self._given.pop(id(rollout))
-        return future.result()[place]
-
-    def close(self) -> None:
-        """Drop what has not begun."""
-        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -58,7 +58,7 @@ def test_a_method_with_two_calls_a_step_draws_both_ahead(start: str, tmp_path: P
 @pytest.mark.parametrize("staleness", [0, 1])
 def test_rewards_given_early_change_nothing(start: str, staleness: int, tmp_path: Path) -> None:
     late = rlhf.train(recipe(start, staleness), out=tmp_path / "late")
-    early = rlhf.train(recipe(start, staleness, **{"rollout.stream_to_rewards": True}), out=tmp_path / "early")
+    early = rlhf.train(recipe(start, staleness, **{"rollout.stream": True}), out=tmp_path / "early")
     assert_same_weights(late.model, early.model)
 
 

@@ -10,7 +10,7 @@ import pytest
 import rlhf
 from rlhf.errors import RunError
 from rlhf.runtime.result import RunResult
-from tests.tiny_runs import GRPO, SFT, Recipe, assert_same_weights, changed, single
+from tests.tiny_runs import GRPO, PPO, SFT, Recipe, assert_same_weights, changed, single
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -80,13 +80,28 @@ def slow(folder: Path, **options: str) -> Recipe:
     }
 
 
-@pytest.mark.parametrize("changes", [{}, {"rollout.stream_to_rewards": True}])
+@pytest.mark.parametrize("changes", [{}, {"rollout.stream": True}])
 def test_samples_drawn_ahead_are_those_of_one_process(
     ray_up: None, start: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    inline, ray = train(start, tmp_path / "inline", "inline"), train(start, tmp_path / "ray", **changes)
+    free = {"algorithm.kl_coef": 0.0}  # for a reference that reads rows early reads them in other company
+    inline = train(start, tmp_path / "inline", "inline", **free)
+    ray = train(start, tmp_path / "ray", **free, **changes)
     assert [row["rollout/staleness"] for row in ray.metrics] == [0, 1, 1, 1]
     assert_same_weights(inline.model, ray.model)
+
+
+def test_models_that_read_early_think_the_same(ray_up: None, start: str, tmp_path: Path) -> None:
+    """To the last bits, for rows are read in other company."""
+    models = {"reward_model": start, "value": {"model": start, "optimizer": {"lr": 1e-3}}, "rollout.max_staleness": 0}
+    recipe = single({**PPO, "model": start, "reward": "num_tokens"}, "ray")
+    late, early = (
+        rlhf.train(changed(recipe, {**models, "rollout.stream": stream}), out=tmp_path / str(stream))
+        for stream in (False, True)
+    )
+    for one, other in zip(late.metrics, early.metrics, strict=True):
+        for name in set(one) - {name for name in one if name.startswith("time")}:
+            assert one[name] == pytest.approx(other[name], rel=1e-3, abs=1e-4), name
 
 
 def test_new_weights_reach_what_is_being_written(ray_up: None, start: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import rlhf
 from rlhf.config import ModelConfig, Part
 from rlhf.errors import DataError, RunError, WorkerDied
 from rlhf.types import Completion, Prompt, Sampling
-from tests.tiny_runs import GRPO, SFT, assert_same_weights, changed, pipeline
+from tests.tiny_runs import GRPO, SFT, assert_same_weights, single
 from tests.unit.engines.families import write_model, write_tokenizer
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -249,22 +249,23 @@ def test_mistakes_of_the_prompts_are_not_tried_elsewhere(make: Any) -> None:
 def test_a_run_that_loses_an_engine_learns_the_same(
     tmp_path: Path, plugin: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = pipeline(
+    start = rlhf.train(single(SFT), out=tmp_path / "start").model
+    recipe = single(
+        {**{key: value for key, value in GRPO.items() if key != "reward_model"}, "model": str(start)},
         "ray",
-        stages={"sft": SFT, "grpo": {key: value for key, value in GRPO.items() if key != "reward_model"}},
-        stages__grpo__reward="num_tokens",
-        stages__grpo__rollout__engine={"type": "befallen", "marks": str(plugin.parent / "marks"), "at": 2},
+        reward="num_tokens",
+        rollout__engine={"type": "befallen", "marks": str(plugin.parent / "marks"), "at": 2},
         plugins__paths=[str(plugin)],
         runtime__workers={"rollout": {"num": 2}},
     )
     undisturbed = rlhf.train(recipe, out=tmp_path / "undisturbed")
     (plugin.parent / "marks" / "SIGKILL").touch()
     capsys.readouterr()
-    disturbed = rlhf.train(changed(recipe, {}), out=tmp_path / "disturbed")
+    disturbed = rlhf.train(recipe, out=tmp_path / "disturbed")
     for name in ("samples.jsonl", "metrics.jsonl"):  # the first figure to differ says more than weights do
-        assert _figures(disturbed.folder / "grpo" / name) == _figures(undisturbed.folder / "grpo" / name)
+        assert _figures(disturbed.folder / name) == _figures(undisturbed.folder / name)
     assert_same_weights(undisturbed.model, disturbed.model)
-    reissued = [row["rollout/reissued"] for row in disturbed.metrics if row["stage"] == "grpo"]
+    reissued = [row["rollout/reissued"] for row in disturbed.metrics]
     assert sum(reissued) == 3
     said = capsys.readouterr().err
     assert said.count("the run goes on with 1 rollout workers") == 1

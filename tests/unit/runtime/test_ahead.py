@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
 from rlhf.errors import RunError
 from rlhf.runtime.ahead import Ahead, Call
+from rlhf.runtime.early import EarlyForwards, EarlyScores
 from rlhf.runtime.lane import Lane, streamed
-from rlhf.runtime.sampler import EarlyScores
-from rlhf.types import Completion, Prompt, Rollout
+from rlhf.types import Completion, PolicyOutput, Prompt, Rollout, TokenBatch
 
 CALL = Call(0, 1, False)
 GREEDY = Call(1, 1, True)
@@ -174,3 +175,54 @@ def test_a_reward_that_fails_early_fails_where_it_is_asked_for() -> None:
     early.give([one])
     with pytest.raises(RunError, match="the judge is away"):
         early.take([one])
+
+
+class Model:
+    """Says the tokens themselves, and counts the rows it is asked for."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def forward(self, batch: TokenBatch) -> PolicyOutput:
+        self.asked += len(batch)
+        said = torch.where(batch.response_mask, batch.tokens.float(), 0)
+        return PolicyOutput(logprobs=said, entropy=2 * said)
+
+    def train_step(self, batch: Any, loss_fn: Any) -> str:
+        return "trained"
+
+
+def rows_of(*rows: Sequence[int]) -> TokenBatch:
+    """Of a prompt of one token each."""
+    width = max(map(len, rows))
+    real = torch.tensor([[column < len(row) for column in range(width)] for row in rows])
+    tokens = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
+    return TokenBatch(tokens=tokens, attention_mask=real, response_mask=real & (torch.arange(width) > 0))
+
+
+def test_rows_read_early_are_answered_without_the_model() -> None:
+    model = Model()
+    early = EarlyForwards(model)
+    early.give(rows_of([1, 2, 3, 4], [1, 5]))
+    early.give(rows_of([6, 7, 8]))
+    batch = rows_of([6, 7, 8], [1, 5])  # in another order, narrower than what was read, and not all of it
+    assert early.forward(batch).logprobs.tolist() == [[0, 7, 8], [0, 5, 0]]
+    assert model.asked == 3
+    assert early.forward(rows_of([1, 5, 9])).entropy.tolist() == [[0, 10, 18]]
+    assert model.asked == 4, "what nobody has read is asked for"
+
+
+def test_what_a_model_said_is_forgotten_when_it_learns_and_when_its_time_has_passed() -> None:
+    model = Model()
+    early = EarlyForwards(model)
+    early.give(rows_of([1, 2]))
+    assert early.train_step(None, None) == "trained"
+    early.forward(rows_of([1, 2]))
+    assert model.asked == 2
+    for rows in ([1, 3], [1, 4], [1, 5]):
+        early.give(rows_of(rows))
+    early.forward(rows_of([1, 4]))  # of a later step than [1, 3]
+    assert model.asked == 5
+    for rows, asked in (([1, 5], 5), ([1, 3], 6)):
+        early.forward(rows_of(rows))
+        assert model.asked == asked

@@ -1,0 +1,107 @@
+"""What need not wait for the last sample: rewards, and models that read what has been written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf.types import Rollout, TokenBatch
+
+Score = Callable[[Sequence[Rollout]], list[Rollout]]
+
+
+class EarlyScores:
+    """Rewards given to the samples of one prompt at a time, in the background, as they end."""
+
+    def __init__(self, score: Score) -> None:
+        self._score = score
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
+        self._given: dict[int, tuple[Rollout, Future[list[Rollout]], int]] = {}
+        """By identity, for a policy may say the same thing twice; the rollout is held, so that it stays its own."""
+
+    def give(self, rollouts: Sequence[Rollout]) -> None:
+        """These are written."""
+        future = self._thread.submit(self._score, rollouts)
+        self._given |= {id(rollout): (rollout, future, place) for place, rollout in enumerate(rollouts)}
+
+    def take(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts scored, in order; those that were never given, as a checkpoint's, now and together."""
+        new = [rollout for rollout in rollouts if id(rollout) not in self._given]
+        late: dict[int, Any] = dict(zip(map(id, new), self._score(new) if new else [], strict=True))
+        return [late[id(rollout)] if id(rollout) in late else self._taken(rollout) for rollout in rollouts]
+
+    def _taken(self, rollout: Rollout) -> Rollout:
+        _, future, place = self._given.pop(id(rollout))
+        return future.result()[place]
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+class EarlyForwards:
+    """A model that reads rows as they are written, and tells later what it made of them; otherwise the model itself."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="early")
+        self._given: dict[bytes, tuple[Future[Any], int]] = {}
+
+    def give(self, rows: TokenBatch) -> None:
+        """These are written."""
+        future = self._thread.submit(self._engine.forward, rows)
+        self._given |= {_key(rows, number): (future, number) for number in range(len(rows))}
+
+    def forward(self, batch: Any) -> Any:
+        """As the model's own; what it was given before is not computed again, once."""
+        rows = batch.inputs
+        keys = [_key(rows, number) for number in range(len(rows))]
+        if any(key not in self._given for key in keys):
+            return self._engine.forward(batch)
+        answers = [(future.result(), number) for future, number in map(self._given.__getitem__, keys)]
+        self._forget(set(keys))
+        kind = type(answers[0][0])
+        names = vars(answers[0][0])
+        return kind(**{name: _stacked([getattr(a, name)[n] for a, n in answers], rows) for name in names})
+
+    def _forget(self, keys: set[bytes]) -> None:
+        """These are answered, and so is all that was given before the first of them, or it never will be."""
+        given = list(self._given)
+        first = min(place for place, key in enumerate(given) if key in keys)
+        for key in {*given[:first], *keys}:
+            del self._given[key]
+
+    def train_step(self, batch: Any, loss_fn: Any) -> Any:
+        """From here on what it said before is not what it would say."""
+        self._given.clear()
+        return self._engine.train_step(batch, loss_fn)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def close(self) -> None:
+        """Drop what has not begun."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _stacked(parts: Sequence[Tensor], rows: TokenBatch) -> Tensor:
+    """`[B]` of scalars; `[B, T]` of rows that were as wide as the batch in which they were read."""
+    if parts[0].dim() == 0:
+        return torch.stack(list(parts))
+    whole = torch.zeros(rows.tokens.shape, dtype=parts[0].dtype)
+    for row, part in zip(whole, parts, strict=True):
+        width = min(len(row), len(part))
+        row[:width] = part[:width]
+    return whole
+
+
+def _key(rows: TokenBatch, row: int) -> bytes:
+    """What decides the answer; padding does not."""
+    real = rows.attention_mask[row]
+    parts = (rows.tokens[row][real], rows.response_mask[row][real])
+    return hashlib.sha256(b"|".join(part.numpy().tobytes() for part in parts)).digest()
