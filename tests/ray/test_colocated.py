@@ -159,6 +159,39 @@ def figures(run: RunResult) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if not key.startswith("time")} for row in run.metrics]
 
 
+def test_several_engines_have_a_trainer_each(ray_with_gpus: None) -> None:
+    """Workers of halves, which Ray by itself packs role by role."""
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    from rlhf.runtime.placement import placed, worker_resources
+
+    half = {"num": 2, "gpus": 0.5, "cpus": 0.1}
+    runtime = RuntimeConfig.model_validate({"placement": "colocated", "workers": {"policy": half, "rollout": half}})
+    share = worker_resources(runtime, ("policy", "rollout"), ray.cluster_resources())
+    asked = {}
+    with placed(runtime, share) as (group, bundles):
+        for role, places in bundles.items():
+            for place in places:
+                where = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=place)
+                task = ray.remote(_device).options(num_cpus=0.1, num_gpus=0.5, scheduling_strategy=where)
+                asked[role, places.index(place)] = task.remote()
+        found = {worker: ray.get(reference) for worker, reference in asked.items()}
+    policies, rollouts = ([found[role, rank] for rank in range(2)] for role in ("policy", "rollout"))
+    assert policies == rollouts
+    assert sorted(policies) == [[0], [1]]
+
+
+def _device() -> list[int]:
+    import time
+
+    import ray
+
+    time.sleep(2)  # long enough for all to have their devices at once
+    ids: list[int] = ray.get_gpu_ids()
+    return [int(number) for number in ids]
+
+
 # --- arithmetic ------------------------------------------------------------------------------------------------------
 
 
