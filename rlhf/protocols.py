@@ -95,6 +95,12 @@ class TrainEngine(Protocol[Out_co]):
 
     def load(self, path: Path) -> None: ...
 
+    def sleep(self) -> None:
+        """Give device memory back until `wake`. A guest may leave both out, and keeps it."""
+        ...
+
+    def wake(self) -> None: ...
+
 
 class RolloutEngine(Protocol):
     """A model that generates."""
@@ -121,7 +127,7 @@ class RolloutEngine(Protocol):
         ...
 
     def sleep(self) -> None:
-        """Give device memory back between rollouts; `wake` before the next."""
+        """Give device memory back between rollouts. `load_weights` may follow, and wakes nothing but the weights."""
         ...
 
     def wake(self) -> None: ...

@@ -51,7 +51,16 @@ class WorkersConfig(PartConfig):
     cpus: float | None = Field(default=None, gt=0)
     """CPU cores each; an equal share of the machine, at most one, where absent."""
     gpus: float | None = Field(default=None, ge=0)
-    """GPUs each; an equal share of those there are, at most one, where absent."""
+    """GPUs each, or a part of one; an equal share of those there are, at most one, where absent. 0: none, for a role
+    that runs on the CPU beside others on GPUs.
+    """
+
+    @field_validator("gpus")
+    @classmethod
+    def _whole_or_part(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value % 1:
+            raise ValueError(f"a part of one GPU or whole ones, given {value:g}")
+        return value
 
 
 class RuntimeConfig(PartConfig):
@@ -61,6 +70,10 @@ class RuntimeConfig(PartConfig):
     """`ray`: an actor group for each role, Ray Train for supervised stages; `inline`: all in one process."""
     address: str | None = None
     """A running Ray cluster; a private one on this machine is started where absent."""
+    placement: Literal["apart", "colocated"] = "apart"
+    """`apart`: every worker has its share of a device all the time. `colocated`: a worker of each role is on the same
+    device, and generation and the rest take turns on it; who waits gives back its memory. No result changes.
+    """
     workers: dict[Role, WorkersConfig] = Field(default_factory=dict)
     threads: int | None = Field(default=None, ge=1)
     """Threads of arithmetic in each process; the cores divided by the processes at work where absent."""

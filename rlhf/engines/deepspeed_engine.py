@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rlhf.config import RoleSpec
 from rlhf.engines.checkpoints import random_states, read_state, set_random_states, trained_parameters, write_state
+from rlhf.engines.device_memory import release
 from rlhf.engines.export import export_model, handed_weights, whole
 from rlhf.engines.fingerprints import live_fingerprints, sampled, sampled_shard
 from rlhf.engines.micro_batched import MicroBatchedEngine
@@ -27,6 +28,7 @@ from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.processes import Processes
 from rlhf.engines.settings import DeepSpeedConfig
 from rlhf.engines.sharding import shard, shard_rows
+from rlhf.engines.zero_memory import park, unpark
 from rlhf.engines.zero_state import drop_gradients, restore_zero, zero_shapes, zero_tensors
 from rlhf.errors import ConfigError, RunError
 from rlhf.types import Batch, Fingerprint
@@ -190,6 +192,15 @@ class DeepSpeedEngine(MicroBatchedEngine):
         if self.spec.optimizer is not None:
             restore_zero(self._engine, self.model, self.zero_stage, tensors)
         set_random_states(tensors, self.processes.rank)
+
+    def sleep(self) -> None:
+        """Weights, gradients and optimizer state wait in CPU memory. Every process must call this."""
+        park(self._engine, self.model, self.config)
+        release()
+
+    def wake(self) -> None:
+        """Take them back, with the same values. Every process must call this."""
+        unpark(self._engine, self.model, self.config, self.device)
 
     def _everyone_done(self, failure: Exception | None) -> None:
         """Wait for all; where one failed, all raise, and none waits for ever in the next collective."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from rlhf.config import RoleSpec
@@ -18,6 +19,7 @@ from rlhf.engines.checkpoints import (
     trained_parameters,
     write_state,
 )
+from rlhf.engines.device_memory import move, release
 from rlhf.engines.export import export_model, handed_weights
 from rlhf.engines.fingerprints import live_fingerprints
 from rlhf.engines.micro_batched import MicroBatchedEngine
@@ -95,3 +97,12 @@ class TorchEngine(MicroBatchedEngine):
         tensors, self.steps = read_state(path, role=self.spec.role, shapes=shapes)
         restore_model(self.model, self.optimizer, tensors)
         set_random_states(tensors)
+
+    def sleep(self) -> None:
+        """Weights and optimizer state wait in CPU memory."""
+        move(self.model, self.optimizer, torch.device("cpu"))
+        release()
+
+    def wake(self) -> None:
+        """Take them back, with the same values."""
+        move(self.model, self.optimizer, self.device)

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from rlhf.config import ModelConfig
 from rlhf.engines.decoder_choice import chosen_decoder
+from rlhf.engines.device_memory import move, release
 from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
@@ -159,12 +160,11 @@ class TransformersRollout:
 
     def sleep(self) -> None:
         """Weights wait in CPU memory; no cache outlives `generate`."""
-        nn.Module.to(self.network, "cpu")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        move(self.network, None, torch.device("cpu"))
+        release()
 
     def wake(self) -> None:
-        nn.Module.to(self.network, self.device)
+        move(self.network, None, self.device)
 
 
 def _ended_by_text(rows: Sequence[_Row], tokens: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ class VLLMRollout:
         self.llm = _start(config, model, self.limit)
         self.version = 0
         self._held: dict[str, Fingerprint] = {}
+        self._weights_sleep = False
         self._half_loaded: str | None = None
         self._has_old_prefixes = False
 
@@ -99,6 +100,9 @@ class VLLMRollout:
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """Replace every weight. Raises `RunError` on a missing, unknown or mis-shaped one, and keeps the old ones."""
         whole = checked_weights(weights, self._places, self._twins)
+        if self._weights_sleep:
+            self.llm.wake_up(tags=["weights"])  # not the cache: the trainer still has its own memory
+            self._weights_sleep = False
         self._half_loaded = f"version {version} was cut short"
         self._held = self.llm.collective_rpc(_reload, args=(whole,))[0]
         self._has_old_prefixes = True
@@ -113,13 +117,15 @@ class VLLMRollout:
         return self._held
 
     def sleep(self) -> None:
-        """Give the memory of cache and weights back, where vLLM can: on GPUs."""
+        """Give the memory of cache and weights back, where vLLM can: on GPUs, with `enable_sleep_mode`."""
         if self.llm.llm_engine.vllm_config.model_config.enable_sleep_mode:
             self.llm.sleep(level=1)
+            self._weights_sleep = True
 
     def wake(self) -> None:
         if self.llm.llm_engine.vllm_config.model_config.enable_sleep_mode:
             self.llm.wake_up()
+            self._weights_sleep = False
 
     def _parameters(self, prompt: Prompt, sampling: Sampling) -> Any:
         from vllm import SamplingParams

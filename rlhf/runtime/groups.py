@@ -80,6 +80,12 @@ class EngineGroup:
     def load(self, path: Path) -> None:
         self._each(lambda w, _: w.load.remote(path))
 
+    def sleep(self) -> None:
+        self._each(lambda w, _: w.sleep.remote())
+
+    def wake(self) -> None:
+        self._each(lambda w, _: w.wake.remote())
+
     def _each(self, call: Any) -> list[Any]:
         return results([call(worker, rank) for rank, worker in enumerate(self.workers)], self.role)
 

@@ -11,9 +11,10 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins, compare_fingerprints
+from rlhf.protocols import RolloutEngine
 from rlhf.recipe import Recipe
-from rlhf.runtime.engine_choice import chosen_engine
-from rlhf.runtime.groups import EngineGroup, results
+from rlhf.runtime.engine_choice import chosen_engine, vllm_on_gpu
+from rlhf.runtime.groups import EngineGroup, results, wait_for
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
@@ -21,6 +22,7 @@ from rlhf.runtime.placement import placed, worker_resources
 from rlhf.runtime.plan import StagePlan
 from rlhf.runtime.rollout_group import RolloutGroup
 from rlhf.runtime.session import ray_session
+from rlhf.runtime.sharing import take_turns
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.supervised import run_supervised
 from rlhf.runtime.threads import at_work, threads_for
@@ -48,8 +50,10 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
         threads = threads_for(plan, int(ray.cluster_resources().get("CPU", 1)), at_work(plan))
 
         def spawn(actor: Any, role: str) -> list[Any]:
-            environment = {"OMP_NUM_THREADS": str(threads)}
             share = resources[role]
+            environment = {"OMP_NUM_THREADS": str(threads)}
+            if not share.get("GPU"):
+                environment["CUDA_VISIBLE_DEVICES"] = ""  # Ray leaves those of others in sight
             return [
                 actor.options(
                     num_cpus=share.get("CPU", 0),
@@ -64,9 +68,10 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
         }
         try:
             _require_same_plugins(workers, plugins, plan.runtime.start_timeout)
-            engines = _build_engines(plan, workers, journal)
-            rollout = RolloutGroup(workers["rollout"], plan.config.rollout.timeout, journal.note)
-            run = LiveRun(plan, plugins, engines, rollout, journal, at_once=True)
+            engines, rollout = _build(
+                plan, workers, vllm_on_gpu(plan.runtime, resources["rollout"].get("GPU", 0)), journal
+            )
+            run = LiveRun(plan, plugins, with_reference(engines), rollout, journal, at_once=True)
             return drive(run, resume=resume)
         finally:
             for worker in (worker for members in workers.values() for worker in members):
@@ -82,21 +87,30 @@ def _require_same_plugins(workers: dict[str, list[Any]], plugins: Plugins, timeo
             compare_fingerprints(mine, theirs, f"{role} worker {rank}")
 
 
-def _build_engines(plan: StagePlan, workers: dict[str, list[Any]], journal: Journal) -> dict[str, Any]:
-    """Every role's models, loaded at the same time."""
-    started = []
+def _build(
+    plan: StagePlan, workers: dict[str, list[Any]], on_gpu: dict[str, Any], journal: Journal
+) -> tuple[dict[str, Any], RolloutEngine]:
+    """Every role's models, loaded at the same time where they are apart."""
+    timeout, part = plan.runtime.start_timeout, plan.config.rollout.engine
+    starting = [worker.build.remote(part, plan.config.model, on_gpu) for worker in workers["rollout"]]
+    rollout = RolloutGroup(workers["rollout"], plan.config.rollout.timeout, journal.note)
+    if plan.runtime.placement == "colocated":
+        wait_for(starting, "rollout", timeout)  # it counts on the memory that it finds free when it starts
+        rollout.sleep()
+    engines = _build_engines(plan, workers)
+    _note_choice(results(starting, "rollout", timeout), journal)
+    return take_turns(engines, rollout) if plan.runtime.placement == "colocated" else (engines, rollout)
+
+
+def _build_engines(plan: StagePlan, workers: dict[str, list[Any]]) -> dict[str, Any]:
+    started = {}
     for role, spec in plan.specs.items():
         part = chosen_engine(plan.engine, len(workers[role]), trained=spec.optimizer is not None)
         ranks = _ranks(workers[role])
-        started += [(role, worker.build.remote(part, spec, ranks[rank])) for rank, worker in enumerate(workers[role])]
-    part = plan.config.rollout.engine
-    started += [("rollout", worker.build.remote(part, plan.config.model)) for worker in workers["rollout"]]
-    for role in workers:
-        built = results([reference for owner, reference in started if owner == role], role, plan.runtime.start_timeout)
-        if role == "rollout":
-            _note_choice(built, journal)
-    engines: dict[str, Any] = {role: EngineGroup(role, workers[role]) for role in plan.specs}
-    return with_reference(engines)
+        started[role] = [worker.build.remote(part, spec, ranks[rank]) for rank, worker in enumerate(workers[role])]
+    for role, references in started.items():
+        wait_for(references, role, plan.runtime.start_timeout)
+    return {role: EngineGroup(role, workers[role]) for role in plan.specs}
 
 
 def _note_choice(choices: list[str | None], journal: Journal) -> None:

@@ -23,6 +23,7 @@ from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.inline import run_inline
 from rlhf.runtime.journal import DriverJournal, Interruption, Journal
 from rlhf.runtime.models import require_model, write_new_model
+from rlhf.runtime.placement_checks import require_place
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
 from rlhf.runtime.result import RunResult
 from rlhf.runtime.sampling_checks import require_sampling_fits
@@ -50,6 +51,7 @@ def prepare(
             require_model(plan.config.model)
         require_one_vocabulary_ahead(loaded, plan)
         require_sampling_fits(loaded, plan)
+        require_place(plan)
     if loaded.evaluation is not None:
         check_evaluation(loaded.evaluation)
     return loaded, plugins

@@ -99,14 +99,21 @@ class EngineWorker(_Worker):
     def load(self, path: Path) -> None:
         self._engine.load(path)
 
+    def sleep(self) -> None:
+        """A guest may have neither this nor `wake`, and keeps its memory."""
+        getattr(self._engine, "sleep", lambda: None)()
+
+    def wake(self) -> None:
+        getattr(self._engine, "wake", lambda: None)()
+
 
 @ray.remote
 class RolloutWorker(_Worker):
     """One rollout engine."""
 
-    def build(self, part: Part, model: ModelConfig) -> str | None:
-        """Build the engine; for `auto`, a line that says which."""
-        self._engine, choice = built_rollout(part, model, self._plugins.registry)
+    def build(self, part: Part, model: ModelConfig, on_gpu: Mapping[str, Any] | None = None) -> str | None:
+        """Build the engine; for `auto`, a line that says which. `on_gpu`: see `built_rollout`."""
+        self._engine, choice = built_rollout(part, model, self._plugins.registry, on_gpu)
         return choice
 
     def begin(self, prompts: Sequence[Prompt], sampling: Sampling) -> Slice:

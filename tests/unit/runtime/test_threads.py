@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from rlhf.config import RolloutConfig
 from rlhf.recipe import RuntimeConfig
 from rlhf.runtime.threads import at_work, threads_for
 from rlhf.runtime.workers import _apart
@@ -18,6 +20,7 @@ class Plan:
     def __init__(self, specs: tuple[str, ...], **runtime: object) -> None:
         self.specs = dict.fromkeys(specs)
         self.runtime = RuntimeConfig.model_validate(runtime)
+        self.config = SimpleNamespace(rollout=RolloutConfig())
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,12 @@ def test_those_that_sample_rest_while_the_others_work(specs: tuple[str, ...], wo
     plan = Plan(specs, workers=workers)
     assert at_work(plan) == number  # type: ignore[arg-type]
     assert threads_for(plan, 12, number) == 12 // number  # type: ignore[arg-type]
+
+
+def test_those_that_sample_ahead_work_beside_the_others() -> None:
+    plan = Plan(("policy", "reference"), workers={"rollout": {"num": 3}})
+    plan.config.rollout = RolloutConfig(max_staleness=1)
+    assert at_work(plan) == 5  # type: ignore[arg-type]
 
 
 def test_there_is_always_one_thread_and_the_recipe_decides() -> None:
