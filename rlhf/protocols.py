@@ -71,9 +71,13 @@ class TrainEngine(Protocol[Out_co]):
         """One optimizer step over the whole batch; micro-batching and data parallelism do not change its result."""
         ...
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Full, unsharded weights under Hugging Face names, tied heads included, adapters merged, in the format that
         the model computes in (`model.dtype`).
+
+        With `model.lora.hand_over: adapter` the weights beneath adapters come as they are, and beside them `A` and
+        `(alpha / r) B` as `LAYER.lora_A.weight` and `LAYER.lora_B.weight`; only then is it asked without `base`, for
+        those alone.
         """
         ...
 
@@ -105,7 +109,7 @@ class RolloutEngine(Protocol):
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """Replace every weight by the one of its name; raises `RunError` on one that is missing, unknown, or of another
-        shape or format.
+        shape or format. Where only adapters come, the weights beneath them stay.
         """
         ...
 

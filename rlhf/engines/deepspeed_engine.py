@@ -137,17 +137,19 @@ class DeepSpeedEngine(MicroBatchedEngine):
         gathered: AbstractContextManager[object] = GatheredParameters(list(parameters))
         return gathered
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Full weights by Hugging Face names in the format of its arithmetic, one at a time; every process must take
-        them all.
+        them all. With `lora.hand_over: adapter` adapters come apart, and alone without `base`.
         """
-        return handed_weights(self.model.network, self.model.precision.compute, self._gather)
+        precision = self.model.precision
+        return handed_weights(self.model.network, self.spec.model, precision.compute, self._gather, base=base)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Of its live parameters, as `weights` should hand them on. Every process must call this."""
         spread = self.zero_stage == 3 and self._engine is not None
         return live_fingerprints(
             self.model.network,
+            self.spec.model,
             self.model.precision.compute,
             sample=sampled_shard(self.processes.rank) if spread else sampled,
             summed=(lambda values: self.processes.sum(values.to(self.device))) if spread else (lambda values: values),

@@ -69,16 +69,17 @@ class TorchEngine(MicroBatchedEngine):
     def _highest(self, peaks: Tensor) -> Tensor:
         return peaks
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Full weights by Hugging Face names, tied heads included, adapters merged, in the format of its arithmetic.
 
-        Views where they need no change: copy what must last.
+        With `lora.hand_over: adapter` adapters come apart, and alone without `base`. Views where they need no change:
+        copy what must last.
         """
-        return handed_weights(self.model.network, self.model.precision.compute)
+        return handed_weights(self.model.network, self.spec.model, self.model.precision.compute, base=base)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Of its live parameters, as `weights` should hand them on."""
-        return live_fingerprints(self.model.network, self.model.precision.compute)
+        return live_fingerprints(self.model.network, self.spec.model, self.model.precision.compute)
 
     def export(self, path: Path) -> None:
         """Write a folder that `from_pretrained` loads; with LoRA also the bare adapter in `adapter/`."""

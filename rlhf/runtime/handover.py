@@ -15,16 +15,23 @@ _ROUNDING = {"torch.float32": 1e-5, "torch.bfloat16": 2**-7, "torch.float16": 2*
 
 
 class Handover:
-    """Hands weights over, version after version. One that differs on the other side stops the run, by name."""
+    """Hands weights over, version after version. One that differs on the other side stops the run, by name.
 
-    def __init__(self, note: Callable[[str], None]) -> None:
+    With `adapters_apart` all weights go once, and from then on adapters alone; the proof is always of all.
+    """
+
+    def __init__(self, note: Callable[[str], None], *, adapters_apart: bool = False) -> None:
         self._note = note
+        self._adapters_apart = adapters_apart
+        self._has_base = False
         self._has_noted = False
         self._before: Fingerprints = {}
 
     def __call__(self, policy: Any, rollout: Any, version: int) -> None:
         """Load, then compare what the engine holds with the trainer's live parameters. Raises `RunError`."""
-        rollout.load_weights(policy.weights(), version)
+        known = self._adapters_apart and self._has_base
+        rollout.load_weights(policy.weights(base=False) if known else policy.weights(), version)
+        self._has_base = True
         sides = [getattr(side, "fingerprints", None) for side in (policy, rollout)]
         given, held = (side() if side is not None else None for side in sides)
         if given is None or held is None:
