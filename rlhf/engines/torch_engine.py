@@ -18,6 +18,7 @@ from rlhf.engines.checkpoints import (
     trained_parameters,
     write_state,
 )
+from rlhf.engines.compiled_layers import compile_layers
 from rlhf.engines.export import export_model, handed_weights
 from rlhf.engines.fingerprints import live_fingerprints
 from rlhf.engines.micro_batched import MicroBatchedEngine
@@ -39,6 +40,8 @@ class TorchEngine(MicroBatchedEngine):
         precision = Precision.of(spec.model, self.device, full_weights=trains_all)
         self.model, self.packing = build_model(spec, precision, packing=config.packing)
         self.model.to(self.device)
+        if config.compile and spec.optimizer is not None:
+            compile_layers(self.model.network, spec, precision, self.packing)
         self.optimizer = None if spec.optimizer is None else adamw(self.model, spec.optimizer)
         self.steps = 0
 
