@@ -86,6 +86,10 @@ class LoraConfig(PartConfig):
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    hand_over: Literal["merged", "adapter"] = "merged"
+    """What the rollout engine is sent after each update: all weights with the adapters added to them, or the adapters
+    alone, which it applies itself, and the weights beneath them only once. Less travels, and each token costs more.
+    """
 
 
 class ModelConfig(PartConfig):
@@ -120,6 +124,11 @@ class ModelConfig(PartConfig):
         if (self.path is None) == (self.new is None):
             raise ValueError("give either `path` (a folder, a hub name or stage:NAME) or `new` (a fresh model)")
         return self
+
+    @property
+    def adapters_apart(self) -> bool:
+        """Whether the rollout engine is sent adapters as they are, and not added to the weights."""
+        return self.lora is not None and self.lora.hand_over == "adapter"
 
 
 class OptimizerConfig(PartConfig):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rlhf.config import RoleSpec
 from rlhf.engines.checkpoints import random_states, read_state, set_random_states, trained_parameters, write_state
+from rlhf.engines.compiled_layers import compile_layers
 from rlhf.engines.device_memory import release
 from rlhf.engines.export import export_model, handed_weights, whole
 from rlhf.engines.fingerprints import live_fingerprints, sampled, sampled_shard
@@ -38,7 +39,7 @@ class DeepSpeedEngine(MicroBatchedEngine):
     """A role's model spread over processes. Satisfies `rlhf.protocols.TrainEngine` in each of them."""
 
     def __init__(self, config: DeepSpeedConfig, spec: RoleSpec) -> None:
-        _check_offload(config)
+        _check_options(config)
         self.config: DeepSpeedConfig = config
         self.spec = spec
         self.processes = Processes.join()
@@ -53,6 +54,8 @@ class DeepSpeedEngine(MicroBatchedEngine):
             self.model.to(self.device)  # nothing to spread
         else:
             self._engine = _initialize(self.model, config, spec)
+        if config.compile and spec.optimizer is not None:
+            compile_layers(self.model.network, spec, precision, self.packing)
 
     @property
     def _callable(self) -> Any:
@@ -139,17 +142,19 @@ class DeepSpeedEngine(MicroBatchedEngine):
         gathered: AbstractContextManager[object] = GatheredParameters(list(parameters))
         return gathered
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Full weights by Hugging Face names in the format of its arithmetic, one at a time; every process must take
-        them all.
+        them all. With `lora.hand_over: adapter` adapters come apart, and alone without `base`.
         """
-        return handed_weights(self.model.network, self.model.precision.compute, self._gather)
+        precision = self.model.precision
+        return handed_weights(self.model.network, self.spec.model, precision.compute, self._gather, base=base)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Of its live parameters, as `weights` should hand them on. Every process must call this."""
         spread = self.zero_stage == 3 and self._engine is not None
         return live_fingerprints(
             self.model.network,
+            self.spec.model,
             self.model.precision.compute,
             sample=sampled_shard(self.processes.rank) if spread else sampled,
             summed=(lambda values: self.processes.sum(values.to(self.device))) if spread else (lambda values: values),
@@ -211,7 +216,9 @@ class DeepSpeedEngine(MicroBatchedEngine):
             ) from failure
 
 
-def _check_offload(config: DeepSpeedConfig) -> None:
+def _check_options(config: DeepSpeedConfig) -> None:
+    if config.compile and config.zero_stage == 3:
+        raise ConfigError("engine.compile: zero_stage 3 gathers weights inside each layer; set zero_stage 0, 1 or 2")
     if config.offload_optimizer and config.zero_stage == 0:
         raise ConfigError("offload_optimizer needs zero_stage 1, 2 or 3; zero_stage is 0")
     if config.offload_parameters and config.zero_stage != 3:

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlhf.config import LoraConfig
-from rlhf.engines.lora import ADAPTER, adapter_layers, merged_weight, peft_config
+from rlhf.config import LoraConfig, ModelConfig
+from rlhf.engines.lora import ADAPTER, adapter_layers, adapter_weights, is_adapter, merged_weight, peft_config
 from rlhf.engines.precision import handed_dtype
 from rlhf.engines.pretrained import save_model
 
@@ -34,7 +34,7 @@ def live_weights(network: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
     adapted = {f"{name}.": layer for name, layer in adapter_layers(network).items()}
     parameters = dict(network.named_parameters(remove_duplicate=False))
     for name, tensor in network.state_dict().items():
-        if ".lora_" in name:
+        if is_adapter(name):
             continue
         prefix, found, rest = name.partition("base_layer.")
         layer = adapted[prefix] if found and rest == "weight" else None
@@ -58,11 +58,30 @@ def full_weights(network: PreTrainedModel, gather: Gather = whole) -> Iterator[t
 
 
 def handed_weights(
-    network: PreTrainedModel, compute: torch.dtype, gather: Gather = whole
+    network: PreTrainedModel, model: ModelConfig, compute: torch.dtype, gather: Gather = whole, *, base: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
-    """`full_weights` in the format that an engine which generates computes in, and so holds them in."""
-    for name, tensor in full_weights(network, gather):
+    """`full_weights`, or weights and adapters apart, in the format that an engine which generates computes in.
+
+    Without `base` only adapters, where they go apart.
+    """
+    weights = _weights_apart(network, gather, base=base) if model.adapters_apart else full_weights(network, gather)
+    for name, tensor in weights:
         yield name, tensor.to(handed_dtype(network, name, tensor, compute))
+
+
+def _weights_apart(network: PreTrainedModel, gather: Gather, *, base: bool) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor, _ in live_weights(network) if base else ():
+        with gather([tensor]) if isinstance(tensor, nn.Parameter) else nullcontext():
+            yield name, tensor.detach()
+    for name, parameter, factor in adapter_weights(network):
+        with gather([parameter]):
+            yield name, parameter.detach().float() * factor
+
+
+def held_weights(network: PreTrainedModel) -> dict[str, Tensor]:
+    """Where a network that generates holds what it is handed; adapters too, where room was made for them."""
+    held = {name: tensor for name, tensor, _ in live_weights(network)}
+    return held | {name: parameter for name, parameter, _ in adapter_weights(network)}
 
 
 def export_model(

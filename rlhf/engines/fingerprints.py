@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf.config import ModelConfig
 from rlhf.engines.export import Gather, live_weights, whole
-from rlhf.engines.lora import ADAPTER
+from rlhf.engines.lora import ADAPTER, adapter_weights
 from rlhf.engines.precision import handed_dtype
 from rlhf.types import Fingerprint
 
@@ -51,17 +52,23 @@ def places(numel: int) -> Tensor:
 @torch.no_grad()
 def live_fingerprints(
     network: PreTrainedModel,
+    model: ModelConfig,
     compute: torch.dtype,
     *,
     sample: Sample = sampled,
     summed: Callable[[Tensor], Tensor] = lambda values: values,
     gather: Gather = whole,
 ) -> dict[str, Fingerprint]:
-    """Of a network in training, as it hands its weights on: in the format `compute`, adapters added.
+    """Of a network in training, as it hands its weights on: in the format `compute`, adapters added or apart.
 
     `sample`, `summed` (over the processes) and `gather` are for parameters that are spread over processes.
     """
     found = list(live_weights(network))
+    factors: dict[str, float] = {}
+    if model.adapters_apart:
+        adapters = list(adapter_weights(network))
+        found = [(name, tensor, None) for name, tensor, _ in found] + [(name, at, None) for name, at, _ in adapters]
+        factors = {name: factor for name, _, factor in adapters}
     shapes = [tuple(getattr(tensor, "ds_shape", tensor.shape)) for _, tensor, _ in found]
     spots = [places(torch.Size(shape).numel()) for shape in shapes]
     here = [sample(tensor, at).float() for (_, tensor, _), at in zip(found, spots, strict=True)]
@@ -70,7 +77,7 @@ def live_fingerprints(
     for (name, tensor, layer), shape, at, values in zip(found, shapes, spots, pieces, strict=True):
         dtype = handed_dtype(network, name, tensor, compute)
         if layer is None:
-            items.append((name, shape, dtype, values.to(dtype)))
+            items.append((name, shape, dtype, (values * factors.get(name, 1.0)).to(dtype)))
         else:
             items.append((name, shape, dtype, (values + _delta(layer, shape, at, gather)).to(dtype)))
             merged.add(name)

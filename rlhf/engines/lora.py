@@ -25,16 +25,31 @@ ADAPTER = "default"
 
 def add_adapters(network: PreTrainedModel, head: nn.Module, config: LoraConfig, seed: int) -> None:
     """Adapters on the chosen linear layers; everything else but a scalar head is frozen."""
-    from peft import inject_adapter_in_model
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        inject_adapter_in_model(peft_config(network, config), network, adapter_name=ADAPTER)
+    _inject(network, config, seed)
     for layer in adapter_layers(network).values():
         layer.lora_A.float()
         layer.lora_B.float()
     if isinstance(head, nn.Linear):  # a value or reward head is new: it is trained whole
         head.requires_grad_(True)
+
+
+def make_room_for_adapters(network: PreTrainedModel, config: LoraConfig) -> None:
+    """In a network that generates, and is handed adapters as `adapter_weights` tells them: with their scale in them."""
+    _inject(network, config, seed=0)
+    for layer in adapter_layers(network).values():
+        layer.scaling[ADAPTER] = 1.0
+        nn.init.zeros_(layer.lora_A[ADAPTER].weight)  # nothing that could be taken for the trainer's
+        layer.lora_A.to(layer.get_base_layer().weight.dtype)
+        layer.lora_B.to(layer.get_base_layer().weight.dtype)
+    network.requires_grad_(False).eval()
+
+
+def _inject(network: PreTrainedModel, config: LoraConfig, seed: int) -> None:
+    from peft import inject_adapter_in_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(peft_config(network, config), network, adapter_name=ADAPTER)
 
 
 def peft_config(network: PreTrainedModel, config: LoraConfig) -> PeftLoraConfig:
@@ -62,6 +77,22 @@ def peft_config(network: PreTrainedModel, config: LoraConfig) -> PeftLoraConfig:
 def adapter_layers(network: nn.Module) -> dict[str, Any]:
     """Peft's layers by name; found by what they hold, so that a run without adapters does not import peft."""
     return {name: module for name, module in network.named_modules() if hasattr(module, "lora_A")}
+
+
+def adapter_weights(network: nn.Module) -> Iterator[tuple[str, nn.Parameter, float]]:
+    """(name, parameter, by how much it is multiplied when it is handed on): `A` and `B` of each layer in turn.
+
+    Names are peft's without the adapter's. A layer has `(alpha / r) B A` added to it; the factor goes with `B`, so that
+    whoever applies adapters needs no more than these.
+    """
+    for name, layer in adapter_layers(network).items():
+        yield f"{name}.lora_A.weight", layer.lora_A[ADAPTER].weight, 1.0
+        yield f"{name}.lora_B.weight", layer.lora_B[ADAPTER].weight, float(layer.scaling[ADAPTER])
+
+
+def is_adapter(name: str) -> bool:
+    """Of a weight as `adapter_weights` names it."""
+    return ".lora_" in name
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from transformers.masking_utils import sdpa_mask
 
 NAME = "rlhf_packed"
 """Under which transformers knows this attention."""
+_NAME_UNCOMPILED = "rlhf_packed_uncompiled"
 
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask")
 """What some families ask of attention and this one does not do."""
@@ -167,11 +168,16 @@ def attended_by(attending: Attending, position_ids: Tensor) -> dict[str, Any]:
     return {"position_ids": position_ids, "attention_mask": unread, "attending": attending}
 
 
-def use_packed_attention(network: PreTrainedModel) -> None:
-    """Let the network attend as `attended_by` says wherever it is called with that, and as before elsewhere."""
-    AttentionInterface.register(NAME, _attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    network.set_attn_implementation(NAME)
+def use_packed_attention(network: PreTrainedModel, *, compiled: bool = True) -> None:
+    """Let the network attend as `attended_by` says wherever it is called with that, and as before elsewhere.
+
+    `compiled=False` keeps it out of what is compiled around it.
+    """
+    name = NAME if compiled else _NAME_UNCOMPILED
+    attention: Any = _attention if compiled else torch.compiler.disable(_attention)  # type: ignore[no-untyped-call]
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    network.set_attn_implementation(name)
 
 
 def _attention(

@@ -47,7 +47,12 @@ def _groups(network: PreTrainedModel) -> bool:
 
 
 def _reads(network: PreTrainedModel, packing: Packing) -> bool:
-    """Asked of two samples of one long prompt, which stands there once, and of rows of like and of other length."""
+    batch = some_rows(network)
+    return reads_packed_rows(network, batch, layout(batch, packing))
+
+
+def some_rows(network: PreTrainedModel) -> TokenBatch:
+    """For questions to a network: two samples of one long prompt, which may stand once, and rows of several lengths."""
     limit = getattr(network.config.get_text_config(), "max_position_embeddings", None) or 64
     prompt = min(WORTH_SHARING, limit - 4)
     lengths = torch.tensor([prompt + 4, prompt + 2, 5, 3, 5])
@@ -57,5 +62,4 @@ def _reads(network: PreTrainedModel, packing: Packing) -> bool:
     tokens[1, :prompt] = tokens[0, :prompt]
     real = columns < lengths[:, None]
     starts = torch.tensor([prompt, prompt, 2, 1, 0])
-    batch = TokenBatch(tokens=tokens, attention_mask=real, response_mask=real & (columns >= starts[:, None]))
-    return reads_packed_rows(network, batch, layout(batch, packing))
+    return TokenBatch(tokens=tokens, attention_mask=real, response_mask=real & (columns >= starts[:, None]))

@@ -21,6 +21,10 @@ class EngineConfig(PartConfig):
     other. `auto`: on a CPU, and with `attention: flash_attention_2`, wherever the model can. Otherwise rows of like
     length are padded to the longest.
     """
+    compile: bool = False
+    """Run the layers of trained models through `torch.compile`: half a minute or so at the start for faster steps,
+    which only long runs earn back. Results change by rounding. Decoders only, and with ZeRO not stage 3.
+    """
 
 
 class TorchConfig(EngineConfig):

@@ -19,6 +19,7 @@ from rlhf.engines.checkpoints import (
     trained_parameters,
     write_state,
 )
+from rlhf.engines.compiled_layers import compile_layers
 from rlhf.engines.device_memory import move, release
 from rlhf.engines.export import export_model, handed_weights
 from rlhf.engines.fingerprints import live_fingerprints
@@ -41,6 +42,8 @@ class TorchEngine(MicroBatchedEngine):
         precision = Precision.of(spec.model, self.device, full_weights=trains_all)
         self.model, self.packing = build_model(spec, precision, packing=config.packing)
         self.model.to(self.device)
+        if config.compile and spec.optimizer is not None:
+            compile_layers(self.model.network, spec, precision, self.packing)
         self.optimizer = None if spec.optimizer is None else adamw(self.model, spec.optimizer)
         self.steps = 0
 
@@ -71,16 +74,17 @@ class TorchEngine(MicroBatchedEngine):
     def _highest(self, peaks: Tensor) -> Tensor:
         return peaks
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Full weights by Hugging Face names, tied heads included, adapters merged, in the format of its arithmetic.
 
-        Views where they need no change: copy what must last.
+        With `lora.hand_over: adapter` adapters come apart, and alone without `base`. Views where they need no change:
+        copy what must last.
         """
-        return handed_weights(self.model.network, self.model.precision.compute)
+        return handed_weights(self.model.network, self.spec.model, self.model.precision.compute, base=base)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Of its live parameters, as `weights` should hand them on."""
-        return live_fingerprints(self.model.network, self.model.precision.compute)
+        return live_fingerprints(self.model.network, self.spec.model, self.model.precision.compute)
 
     def export(self, path: Path) -> None:
         """Write a folder that `from_pretrained` loads; with LoRA also the bare adapter in `adapter/`."""

@@ -13,7 +13,9 @@ from transformers import AutoTokenizer
 from rlhf.config import ModelConfig
 from rlhf.engines.decoder_choice import chosen_decoder
 from rlhf.engines.device_memory import move, release
+from rlhf.engines.export import held_weights
 from rlhf.engines.fingerprints import fingerprints_of
+from rlhf.engines.lora import make_room_for_adapters
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
@@ -50,6 +52,8 @@ class TransformersRollout:
         self.network = load_causal_lm(model, self.precision.storage).requires_grad_(False)
         self.wake()
         self.decoder = chosen_decoder(self.network)
+        if model.lora is not None and model.adapters_apart:
+            make_room_for_adapters(self.network, model.lora)
         self.limit = context_limit(model, self.network.config)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
@@ -156,7 +160,7 @@ class TransformersRollout:
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Of the weights it generates with."""
-        return fingerprints_of(self.network.state_dict().items())
+        return fingerprints_of(held_weights(self.network).items())
 
     def sleep(self) -> None:
         """Weights wait in CPU memory; no cache outlives `generate`."""

@@ -16,18 +16,28 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rlhf.config import ModelConfig
+from rlhf.engines.export import held_weights
 from rlhf.engines.fingerprints import fingerprints_of
+from rlhf.engines.lora import is_adapter
 from rlhf.engines.precision import Precision, handed_dtype, local_device
 from rlhf.engines.pretrained import context_limit
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.settings import VLLMRolloutConfig
 from rlhf.engines.stop_strings import require_stop_strings, text_before_stop
+from rlhf.engines.vllm_adapters import (
+    adapter_arguments,
+    adapter_request,
+    add_adapter_places,
+    load_adapters,
+    require_adaptable,
+)
 from rlhf.engines.weight_loading import checked_weights
 from rlhf.errors import ConfigError, ResourceError, RunError, UnsupportedModel, nearest
 from rlhf.types import Completion, Fingerprint, FinishReason, Prompt, Sampling
 
 _OURS = frozenset(
-    "model tokenizer revision dtype max_model_len max_num_seqs seed logprobs_mode load_format trust_remote_code".split()
+    "model tokenizer revision dtype max_model_len max_num_seqs seed logprobs_mode load_format trust_remote_code "
+    "enable_lora max_lora_rank max_loras".split()
 )
 """Arguments of vLLM that follow from the recipe, or from what is safe: no code and no pickles of a checkpoint."""
 
@@ -54,13 +64,19 @@ class VLLMRollout:
         self.vocab_size = hf_config.get_text_config().vocab_size
         with torch.device("meta"):
             network = AutoModelForCausalLM.from_config(hf_config)
+        self._lora = model.lora if model.adapters_apart else None
+        if self._lora is not None:
+            add_adapter_places(network, self._lora)
         compute = Precision.of(model, local_device(), full_weights=False).compute
         self._places = {
-            name: place.to(handed_dtype(network, name, place, compute)) for name, place in network.state_dict().items()
+            name: place.to(handed_dtype(network, name, place, compute)) for name, place in held_weights(network).items()
         }
         self._twins = dict(network.all_tied_weights_keys)
         self.llm = _start(config, model, self.limit)
+        if self._lora is not None:
+            require_adaptable(self.llm, self._places, model)
         self.version = 0
+        self._adapter: Any = None
         self._held: dict[str, Fingerprint] = {}
         self._weights_sleep = False
         self._half_loaded: str | None = None
@@ -88,7 +104,7 @@ class VLLMRollout:
         engine, version = self.llm.llm_engine, self.version
         for place, prompt in enumerate(prompts):
             tokens = {"prompt_token_ids": list(prompt.token_ids)}
-            engine.add_request(str(place), tokens, self._parameters(prompt, sampling))
+            engine.add_request(str(place), tokens, self._parameters(prompt, sampling), lora_request=self._adapter)
         try:
             while engine.has_unfinished_requests():
                 ended = [output for output in engine.step() if output.finished]
@@ -98,13 +114,20 @@ class VLLMRollout:
                 engine.abort_request([str(place) for place in range(len(prompts))])
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
-        """Replace every weight. Raises `RunError` on a missing, unknown or mis-shaped one, and keeps the old ones."""
-        whole = checked_weights(weights, self._places, self._twins)
+        """Replace every weight, or every adapter where only those come. Raises `RunError` on a missing, unknown or
+        mis-shaped one, and keeps the old ones.
+        """
+        sent = checked_weights(weights, self._places, self._twins)
         if self._weights_sleep:
             self.llm.wake_up(tags=["weights"])  # not the cache: the trainer still has its own memory
             self._weights_sleep = False
         self._half_loaded = f"version {version} was cut short"
-        self._held = self.llm.collective_rpc(_reload, args=(whole,))[0]
+        if whole := [(name, tensor) for name, tensor in sent if not is_adapter(name)]:
+            self._held = self.llm.collective_rpc(_reload, args=(whole,))[0]
+        if self._lora is not None:
+            adapters = {name: tensor for name, tensor in sent if is_adapter(name)}
+            self._held = self._held | self.llm.collective_rpc(load_adapters, args=(adapters, self._lora.rank))[0]
+            self._adapter = adapter_request()
         self._has_old_prefixes = True
         self._half_loaded = None
         self.version = version
@@ -192,7 +215,8 @@ def _reload(worker: Any, weights: list[tuple[str, Tensor]]) -> dict[str, Fingerp
             yield name, tensor
 
     worker.reload_weights(weights_iterator=handed())
-    kept = dict(worker.model_runner.get_model().named_parameters())
+    named = worker.model_runner.get_model().named_parameters()
+    kept = {name.replace(".base_layer.", "."): weight for name, weight in named}  # where there is room for adapters
     held = {name: kept[name] if _is_as_sent(kept.get(name), sent) else sent for name, sent in taken.items()}
     return fingerprints_of(held.items())
 
@@ -248,6 +272,7 @@ def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> 
         "enforce_eager": on_cpu,
         "load_format": "safetensors",
         "generation_config": "vllm",  # sampling is what the recipe says, not what the model suggests
+        **_adapter_options(model, precision.compute),
         **config.options,
     }
     try:
@@ -261,6 +286,11 @@ def _start(config: VLLMRolloutConfig, model: ModelConfig, limit: int | None) -> 
         raise _explained(error, model) from error
 
 
+def _adapter_options(model: ModelConfig, compute: torch.dtype) -> dict[str, Any]:
+    lora = model.lora if model.adapters_apart else None
+    return {} if lora is None else adapter_arguments(lora, compute, local_device())
+
+
 def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
     for name in options:
         if name in _OURS:
@@ -272,6 +302,9 @@ def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
 def _explained(error: Exception, model: ModelConfig) -> Exception:
     said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error).strip().splitlines()[0]
     lowered = str(error).lower()
+    if "support lora" in lowered:
+        instead = "set rollout.engine: transformers, or model.lora.hand_over: merged"
+        return UnsupportedModel(f"vLLM has no adapters for {model.path}: {said.rstrip('.')}; {instead}")
     if any(sign in lowered for sign in ("architecture", "unsupported cpu attention", "not supported")):
         return UnsupportedModel(f"vLLM cannot run {model.path}: {said}; set rollout.engine: transformers")
     if "memory" in lowered:

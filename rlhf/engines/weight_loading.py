@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from rlhf.engines.export import held_weights
+from rlhf.engines.lora import is_adapter
 from rlhf.errors import RunError, nearest
 
 
@@ -16,9 +18,10 @@ def load_strictly(network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]
     another format.
 
     Two names of one tensor (tied embeddings) must both come and agree: a head sent without its twin, or with another
-    value, would leave the engine sampling from another policy than the one that is trained.
+    value, would leave the engine sampling from another policy than the one that is trained. Where only adapters come,
+    all of them must, and what they stand on stays.
     """
-    places = network.state_dict()
+    places = held_weights(network)
     names = Counter(place.data_ptr() for place in places.values())
     loaded: dict[str, Tensor] = {}
     tied: dict[int, tuple[str, Tensor]] = {}
@@ -49,7 +52,7 @@ def checked_weights(
         sent[name] = tensor
     _require_all(sent, places)
     for name, twin in twins.items():
-        if not sent[name].equal(sent[twin]):
+        if name in sent and not sent[name].equal(sent[twin]):
             raise _differ(twin, name)
     return list(sent.items())
 
@@ -73,7 +76,9 @@ def _format(tensor: Tensor) -> str:
 
 
 def _require_all(sent: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:
-    if missing := sorted(places.keys() - sent.keys()):
+    only_adapters = bool(sent) and all(map(is_adapter, sent))
+    wanted = {name for name in places if is_adapter(name) or not only_adapters}
+    if missing := sorted(wanted - sent.keys()):
         raise RunError(f"the trainer did not send {len(missing)} weights of the rollout model, such as {missing[0]!r}")
 
 

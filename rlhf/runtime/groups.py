@@ -60,9 +60,9 @@ class EngineGroup:
         metrics: list[Metrics] = self._each(lambda worker, _: worker.train_step.remote(shared, loss_fn))
         return metrics[0]
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Full weights, held by the first rank until asked for."""
-        references = [worker.weights.remote(rank == 0) for rank, worker in enumerate(self.workers)]
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """Full weights, or without `base` adapters alone, held by the first rank until asked for."""
+        references = [worker.weights.remote(rank == 0, base) for rank, worker in enumerate(self.workers)]
         wait_for(references, self.role)
         return RemoteWeights(references[0])
 

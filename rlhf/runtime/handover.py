@@ -39,16 +39,20 @@ class Parcel:
         if self.given is None or held is None:
             self.say_unproved("train" if self.given is None else "rollout")
         else:
-            require_same(
-                self.given, held, self.before, f"after hand-over {self.version} of weights, the rollout engine"
-            )
+            who = f"after hand-over {self.version} of weights, the rollout engine"
+            require_same(self.given, held, self.before, who)
 
 
 class Handover:
-    """Hands weights over, version after version. One that differs on the other side stops the run, by name."""
+    """Hands weights over, version after version. One that differs on the other side stops the run, by name.
 
-    def __init__(self, note: Callable[[str], None]) -> None:
+    With `adapters_apart` all weights go once, and from then on adapters alone; the proof is always of all.
+    """
+
+    def __init__(self, note: Callable[[str], None], *, adapters_apart: bool = False) -> None:
         self._note = note
+        self._adapters_apart = adapters_apart
+        self._has_base = False
         self._has_noted = False
         self._before: Fingerprints = {}
 
@@ -58,7 +62,9 @@ class Handover:
 
     def parcel(self, policy: Any, version: int) -> Parcel:
         """The policy's weights as they are now. An engine in this process gives views: deliver those at once."""
-        weights = policy.weights()
+        known = self._adapters_apart and self._has_base
+        weights = policy.weights(base=False) if known else policy.weights()
+        self._has_base = True
         told = getattr(policy, "fingerprints", None)
         given = told() if told is not None else None
         parcel = Parcel(weights, version, given, self._before, self._say_unproved)

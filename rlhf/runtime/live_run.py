@@ -76,7 +76,7 @@ class LiveRun(RunRows):
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
         self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
-        self._hand_over = Handover(self.note)
+        self._hand_over = Handover(self.note, adapters_apart=plan.config.model.adapters_apart)
         self.before: dict[str, Any] = {}
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
         self._seconds: dict[str, float] = {}

@@ -109,9 +109,10 @@ class SharedEngine:
             metrics: Metrics = self._engine.train_step(batch, loss_fn)
             return metrics
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """`base=False`: of adapters alone, where the recipe has them handed over apart."""
         with self._devices.training(self._role):
-            weights: Iterator[tuple[str, Tensor]] = self._engine.weights()
+            weights: Iterator[tuple[str, Tensor]] = self._engine.weights() if base else self._engine.weights(base=False)
             return weights
 
     def fingerprints(self) -> Mapping[str, Fingerprint] | None:

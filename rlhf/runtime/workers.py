@@ -81,9 +81,9 @@ class EngineWorker(_Worker):
         metrics: dict[str, float] = self._engine.train_step(batch, loss_fn)
         return metrics
 
-    def weights(self, keep: bool) -> list[tuple[str, Any]]:
+    def weights(self, keep: bool, base: bool) -> list[tuple[str, Any]]:
         """Full weights on CPU; every rank takes part in gathering them, one keeps them."""
-        gathered = self._engine.weights()
+        gathered = self._engine.weights() if base else self._engine.weights(base=False)
         if keep:
             return [(name, _apart(tensor.detach().cpu())) for name, tensor in gathered]
         for _ in gathered:

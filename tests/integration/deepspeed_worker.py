@@ -163,7 +163,24 @@ def slept(engine: Any, awake: Any) -> list[bool]:
 def agree(engine: Any) -> bool:
     """What is told of the shares of all processes is true of the whole weights; merged ones may round."""
     require_same(engine.fingerprints(), fingerprints_of(engine.weights()), {}, "the whole")
-    return True
+    return engine.spec.model.lora is None or _agree_apart(engine)
+
+
+def _agree_apart(engine: Any) -> bool:
+    """The same of adapters that go apart: to the last bit, and alone once they may."""
+    merged = engine.spec
+    lora = merged.model.lora.model_copy(update={"hand_over": "adapter"})
+    engine.spec = merged.model_copy(update={"model": merged.model.model_copy(update={"lora": lora})})
+    told = engine.fingerprints()
+    whole, alone = fingerprints_of(engine.weights()), fingerprints_of(engine.weights(base=False))
+    engine.spec = merged
+    adapters = {name: mark for name, mark in told.items() if ".lora_" in name}
+    return told == whole and alone == adapters and 0 < len(adapters) < len(whole) and any(map(_moved, adapters.items()))
+
+
+def _moved(item: tuple[str, Any]) -> bool:
+    name, mark = item
+    return ".lora_B" in name and any(mark.values)
 
 
 def skipped(model: str) -> dict[str, list[bool]]:

@@ -54,14 +54,15 @@ def test_held_out_figures_are_equal(runs: dict[str, RunResult]) -> None:
     assert inline == ray
 
 
+@pytest.mark.parametrize("hand_over", ["merged", "adapter"])
 def test_a_lora_policy_is_its_own_reference_on_actors_too(
-    ray_up: None, runs: dict[str, RunResult], tmp_path: Path
+    ray_up: None, runs: dict[str, RunResult], tmp_path: Path, hand_over: str
 ) -> None:
     sft, reward = (str(runs["inline"].folder / stage / "model") for stage in ("sft", "reward"))
     for kind in ("inline", "ray"):
-        recipe = changed(
-            pipeline(kind), {"stages.ppo.model": {"path": sft, "lora": {"rank": 4}}, "stages.ppo.reward_model": reward}
-        )
+        model = {"path": sft, "lora": {"rank": 4, "hand_over": hand_over}}
+        recipe = changed(pipeline(kind), {"stages.ppo.model": model, "stages.ppo.reward_model": reward})
         recipe["stages"] = {"ppo": recipe["stages"]["ppo"]}
-        rlhf.train(recipe, out=tmp_path / kind)
+        run = rlhf.train(recipe, out=tmp_path / kind)
+        assert max(row["rollout/logprob_gap"] for row in run.metrics) < 1e-5
     assert_same_weights(tmp_path / "inline" / "model", tmp_path / "ray" / "model")

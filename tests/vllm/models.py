@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
 
 from tests.unit.engines.families import VOCAB_SIZE, write_tokenizer
 
@@ -29,5 +29,16 @@ def write_tied_qwen3(folder: Path) -> str:
         initializer_range=0.3,
     )
     Qwen3ForCausalLM(config).save_pretrained(folder)
+    write_tokenizer(folder)
+    return str(folder)
+
+
+def write_gpt2(folder: Path) -> str:
+    """A family that vLLM runs, without adapters."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCAB_SIZE, n_embd=64, n_layer=1, n_head=2, n_positions=64, bos_token_id=2, eos_token_id=1
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
     write_tokenizer(folder)
     return str(folder)

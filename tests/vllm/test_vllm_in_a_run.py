@@ -55,3 +55,16 @@ def test_weights_and_figures_are_those_of_one_process(tmp_path: Path) -> None:
         gaps = [row["rollout/logprob_gap"] for row in run.metrics]
         assert len(gaps) == 2
         assert max(gaps) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["inline", *(["ray"] if os.environ.get("RLHF_TEST_EVERY_METHOD") else [])])
+def test_a_policy_whose_adapters_alone_travel_stays_where_vllm_samples(tmp_path: Path, kind: str) -> None:
+    recipe = grpo(kind)
+    recipe["stages"]["grpo"]["model"] = {"path": "stage:sft", "lora": {"rank": 4, "hand_over": "adapter"}}
+    recipe["stages"]["grpo"]["optimizer"] = {"lr": 1e-2}
+    run = rlhf.train(recipe, out=tmp_path / "run")
+    before, after = weights_of(run.folder / "sft" / "model"), weights_of(run.model)
+    assert any(not before[key].equal(after[key]) for key in before)
+    gaps = [row["rollout/logprob_gap"] for row in run.metrics if row["stage"] == "grpo"]
+    assert len(gaps) == 2
+    assert max(gaps) < 1e-4

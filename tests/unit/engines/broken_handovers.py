@@ -22,8 +22,8 @@ class Spoilt:
     def __init__(self, trainer: Any, spoil: Spoil) -> None:
         self.trainer, self._spoil = trainer, spoil
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
-        sent = {name: tensor.clone() for name, tensor in self.trainer.weights()}
+    def weights(self, **options: bool) -> Iterator[tuple[str, Tensor]]:
+        sent = {name: tensor.clone() for name, tensor in self.trainer.weights(**options)}
         return iter(self._spoil(self.trainer, sent).items())
 
     def fingerprints(self) -> Mapping[str, Fingerprint]:
@@ -64,6 +64,36 @@ def half_of_one(_: Any, sent: Weights) -> Weights:
 def adapters_left_behind(trainer: Any, sent: Weights) -> Weights:
     return {name: tensor.detach() for name, tensor, _ in live_weights(trainer.model.network)}
 
+
+def no_adapters(_: Any, sent: Weights) -> Weights:
+    return {name: tensor for name, tensor in sent.items() if ".lora_" not in name}
+
+
+def half_an_adapter(_: Any, sent: Weights) -> Weights:
+    return {name: tensor for name, tensor in sent.items() if name != "model.layers.1.mlp.up_proj.lora_B.weight"}
+
+
+def adapter_without_its_scale(trainer: Any, sent: Weights) -> Weights:
+    lora = trainer.spec.model.lora
+    return {name: t * lora.rank / lora.alpha if ".lora_B" in name else t for name, t in sent.items()}
+
+
+def adapters_exchanged(_: Any, sent: Weights) -> Weights:
+    return {_exchanged(name) if ".lora_" in name else name: tensor for name, tensor in sent.items()}
+
+
+SPOILT_ADAPTERS: list[tuple[Spoil, str]] = [
+    (half_an_adapter, r"did not send 1 weights .* such as 'model\.layers\.1\.mlp\.up_proj\.lora_B\.weight'"),
+    (
+        adapters_exchanged,
+        r"'model\.layers\.0\.[a-z_.]+lora_A\.weight': what is there is the trainer's 'model\.layers\.1\.[a-z_.]+lora_A",
+    ),
+    (
+        adapter_without_its_scale,
+        r"does not hold 14 of the trainer's \d+ weights, first 'model\.layers\.0\.[a-z_.]+\.lora_B\.weight': 64 of 64",
+    ),
+]
+"""Of a model with two layers, handed over with its adapters apart; none is noticed by what is generated alone."""
 
 SPOILT: list[tuple[Spoil, str]] = [
     (dropped, r"did not send 1 weights of the rollout model, such as 'model\.layers\.1\.mlp\.up_proj\.weight'"),

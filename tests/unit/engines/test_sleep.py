@@ -48,6 +48,9 @@ def test_all_that_is_large_goes_to_the_other_device(model_path):
     assert all(place == {"step": "cpu", "exp_avg": "meta", "exp_avg_sq": "meta"} for place in places)
 
 
+WEIGHTS = [("norm", torch.ones(2))]
+
+
 class Llm:
     """What vLLM is told."""
 
@@ -72,25 +75,25 @@ class Llm:
 
 def vllm(*, sleeps: bool) -> tuple[VLLMRollout, list[Any]]:
     made: Any = object.__new__(VLLMRollout)
-    made.llm, made._places, made._twins, made._half_loaded = Llm(sleeps=sleeps), {}, {}, None
-    made._weights_sleep = False
+    made.llm, made._places, made._twins, made._half_loaded = Llm(sleeps=sleeps), dict(WEIGHTS), {}, None
+    made._weights_sleep, made._lora = False, None
     return made, made.llm.told
 
 
 def test_vllm_wakes_its_weights_to_load_and_its_cache_to_generate():
     rollout, told = vllm(sleeps=True)
-    rollout.load_weights(iter([]), 1)
+    rollout.load_weights(iter(WEIGHTS), 1)
     rollout.sleep()
-    rollout.load_weights(iter([]), 2)
-    rollout.load_weights(iter([]), 3)
+    rollout.load_weights(iter(WEIGHTS), 2)
+    rollout.load_weights(iter(WEIGHTS), 3)
     rollout.wake()
-    rollout.load_weights(iter([]), 4)
+    rollout.load_weights(iter(WEIGHTS), 4)
     assert told == ["load", "sleep 1", "wake ['weights']", "load", "load", "wake all", "load"]
 
 
 def test_vllm_that_cannot_sleep_is_not_told_to():
     rollout, told = vllm(sleeps=False)
     rollout.sleep()
-    rollout.load_weights(iter([]), 1)
+    rollout.load_weights(iter(WEIGHTS), 1)
     rollout.wake()
     assert told == ["load"]
