@@ -55,7 +55,7 @@ class Ahead:
 
     def draw(self, step: int, call: Call, prompts: Sequence[Prompt]) -> list[Rollout]:
         """Samples of this call, and the same asked for all steps that follow."""
-        if not self._steps or prompts is not self._steps[0].prompts:
+        if not self._steps or list(prompts) != self._steps[0].prompts:
             return self._draw(step, call, prompts).result()
         for known in self._steps:
             if call not in known.drawn:

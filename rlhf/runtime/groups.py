@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from torch import Tensor
 
 from rlhf.errors import ResourceError, RunError, UserError, WorkerDied
@@ -20,17 +20,37 @@ _SECOND_THOUGHTS = 2.0
 """Seconds to look at the others after a first failure: a rank may fail before the peer it lost is known dead."""
 
 
-class RemoteWeights(Iterator[tuple[str, Tensor]]):
-    """Weights that stay where they are until somebody iterates; a group of actors is handed the reference instead."""
+BUCKET_BYTES = 1 << 28
+"""Of the weights that a process takes out of the object store, or puts into it, at a time."""
 
-    def __init__(self, reference: Any) -> None:
-        self.reference = reference
-        self._items: Iterator[tuple[str, Tensor]] | None = None
+
+class RemoteWeights(Iterator[tuple[str, Tensor]]):
+    """Weights in the object store, in buckets; a group of actors is handed the references to these instead."""
+
+    def __init__(self, buckets: Sequence[Any]) -> None:
+        self.buckets = list(buckets)
+        self._items = unpacked(self.buckets)
 
     def __next__(self) -> tuple[str, Tensor]:
-        if self._items is None:
-            self._items = iter(ray.get(self.reference))
         return next(self._items)
+
+
+def in_buckets(weights: Iterable[tuple[str, Tensor]]) -> Iterator[list[tuple[str, Tensor]]]:
+    """The weights, cut behind every `BUCKET_BYTES`."""
+    bucket: list[tuple[str, Tensor]] = []
+    for name, tensor in weights:
+        bucket.append((name, tensor))
+        if sum(tensor.nbytes for _, tensor in bucket) >= BUCKET_BYTES:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket
+
+
+def unpacked(buckets: Iterable[Any]) -> Iterator[tuple[str, Tensor]]:
+    """The weights in referenced buckets, of which one is here at a time."""
+    for bucket in buckets:
+        yield from ray.get(bucket)
 
 
 class EngineGroup:
@@ -62,9 +82,12 @@ class EngineGroup:
 
     def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
         """Full weights, or without `base` adapters alone, held by the first rank until asked for."""
-        references = [worker.weights.remote(rank == 0, base) for rank, worker in enumerate(self.workers)]
-        wait_for(references, self.role)
-        return RemoteWeights(references[0])
+        streams = [
+            worker.weights.options(num_returns="streaming").remote(rank == 0, base)
+            for rank, worker in enumerate(self.workers)
+        ]
+        results([stream.completed() for stream in streams], self.role)
+        return RemoteWeights(list(streams[0]))
 
     def fingerprints(self) -> dict[str, Fingerprint] | None:
         """Of the live parameters, told by the first rank; only these few numbers travel."""
@@ -94,14 +117,9 @@ class EngineGroup:
 
 
 def results(references: Sequence[Any], role: str, timeout: float | None = None) -> list[Any]:
-    """Results in order; the root cause, as an error of ours, if any worker failed."""
-    wait_for(references, role, timeout)
-    return list(ray.get(list(references)))
-
-
-def wait_for(references: Sequence[Any], role: str, timeout: float | None = None) -> None:
-    """Wait for all; on a failure look at the others briefly and raise what came first in cause, not in time."""
+    """Results in order; on a failure look at the others briefly and raise what came first in cause, not in time."""
     deadline = None if timeout is None else time.monotonic() + timeout
+    answers: dict[int, Any] = {}
     failures: list[tuple[int, RayError]] = []
     pending = {reference: rank for rank, reference in enumerate(references)}
     while pending:
@@ -112,23 +130,14 @@ def wait_for(references: Sequence[Any], role: str, timeout: float | None = None)
         if not done:
             break
         rank = pending.pop(done[0])
-        failure = failure_of(done[0])
-        if failure is not None:
+        try:
+            answers[rank] = ray.get(done[0])
+        except RayError as failure:
             failures.append((rank, failure))
             deadline = time.monotonic() + _SECOND_THOUGHTS
     if failures:
         raise root_cause(failures, role)
-
-
-def failure_of(reference: Any) -> RayError | None:
-    """What a finished call failed with, or None."""
-    try:
-        ray.get(reference, timeout=60)
-    except GetTimeoutError:
-        return None  # finished but large: fetched by whoever wants it
-    except RayError as error:
-        return error
-    return None
+    return [answers[rank] for rank in range(len(references))]
 
 
 def root_cause(failures: Sequence[tuple[int, RayError]], role: str) -> Exception:

@@ -14,7 +14,7 @@ from rlhf.plugins import Plugins, compare_fingerprints
 from rlhf.protocols import RolloutEngine
 from rlhf.recipe import Recipe
 from rlhf.runtime.engine_choice import chosen_engine, vllm_on_gpu
-from rlhf.runtime.groups import EngineGroup, results, wait_for
+from rlhf.runtime.groups import EngineGroup, results
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
@@ -95,7 +95,7 @@ def _build(
     starting = [worker.build.remote(part, plan.config.model, on_gpu) for worker in workers["rollout"]]
     rollout = RolloutGroup(workers["rollout"], plan.config.rollout.timeout, journal.note)
     if plan.runtime.placement == "colocated":
-        wait_for(starting, "rollout", timeout)  # it counts on the memory that it finds free when it starts
+        results(starting, "rollout", timeout)  # it counts on the memory that it finds free when it starts
         rollout.sleep()
     engines = _build_engines(plan, workers)
     _note_choice(results(starting, "rollout", timeout), journal)
@@ -109,7 +109,7 @@ def _build_engines(plan: StagePlan, workers: dict[str, list[Any]]) -> dict[str, 
         ranks = _ranks(workers[role])
         started[role] = [worker.build.remote(part, spec, ranks[rank]) for rank, worker in enumerate(workers[role])]
     for role, references in started.items():
-        wait_for(references, role, plan.runtime.start_timeout)
+        results(references, role, plan.runtime.start_timeout)
     return {role: EngineGroup(role, workers[role]) for role in plan.specs}
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayError
 from torch import Tensor
 
 from rlhf.errors import WorkerDied
-from rlhf.runtime.groups import RemoteWeights, failure_of, root_cause
+from rlhf.runtime.groups import RemoteWeights, in_buckets, root_cause
 from rlhf.runtime.handover import Parcel, require_same
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
 
@@ -95,8 +95,8 @@ class RolloutGroup:
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """One copy in the object store serves all engines; from a remote group it is already there."""
-        reference = shared(weights)
-        self._each(lambda worker: worker.load_weights.remote(reference, version))
+        buckets = shared(weights)
+        self._each(lambda worker: worker.load_weights.remote(buckets, version))
 
     def fingerprints(self) -> dict[str, Fingerprint] | None:
         """Of one engine, once all the others are found to hold the same."""
@@ -133,14 +133,13 @@ class RolloutGroup:
             why = WorkerDied(f"rollout worker {call.rank} hangs: no answer in {self._timeout:g} s (rollout.timeout)")
             self._give_up(call, why)
             return call, None
-        failure = failure_of(reference)
-        if failure is None:
+        try:
             return call, ray.get(reference)
-        error = root_cause([(call.rank, failure)], "rollout")
-        if not isinstance(failure, RayActorError):
-            raise error  # a mistake of the prompts or of the code, which another engine would make too
-        self._give_up(call, error)
-        return call, None
+        except RayActorError as death:
+            self._give_up(call, root_cause([(call.rank, death)], "rollout"))
+            return call, None
+        except RayError as failure:  # a mistake of the prompts or of the code, which another engine would make too
+            raise root_cause([(call.rank, failure)], "rollout") from None
 
     def _give_up(self, call: _Call, why: Exception) -> None:
         """Go on without this engine, or raise where it was the last."""
@@ -151,9 +150,11 @@ class RolloutGroup:
         self._note(f"{why}; {rest}the run goes on with {len(self._workers)} rollout workers")
 
 
-def shared(weights: Iterator[tuple[str, Tensor]]) -> Any:
-    """A reference to weights in the object store; those of a remote group are there already."""
-    return weights.reference if isinstance(weights, RemoteWeights) else ray.put(list(weights))
+def shared(weights: Iterator[tuple[str, Tensor]]) -> list[Any]:
+    """References to weights in the object store; those of a remote group are there already."""
+    return (
+        weights.buckets if isinstance(weights, RemoteWeights) else [ray.put(bucket) for bucket in in_buckets(weights)]
+    )
 
 
 def dealt(prompts: Sequence[Prompt], sampling: Sampling, num_engines: int) -> list[tuple[int, ...]]:

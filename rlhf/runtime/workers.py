@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ import ray
 from rlhf.config import ModelConfig, Part, RoleSpec
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.runtime.engine_choice import built_rollout
+from rlhf.runtime.groups import in_buckets, unpacked
 from rlhf.runtime.lane import streamed
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
 
@@ -81,14 +82,13 @@ class EngineWorker(_Worker):
         metrics: dict[str, float] = self._engine.train_step(batch, loss_fn)
         return metrics
 
-    def weights(self, keep: bool, base: bool) -> list[tuple[str, Any]]:
-        """Full weights on CPU; every rank takes part in gathering them, one keeps them."""
+    def weights(self, keep: bool, base: bool) -> Iterator[list[tuple[str, Any]]]:
+        """Full weights on CPU, bucket by bucket; every rank takes part in gathering them, one keeps them."""
         gathered = self._engine.weights() if base else self._engine.weights(base=False)
         if keep:
-            return [(name, _apart(tensor.detach().cpu())) for name, tensor in gathered]
+            yield from in_buckets((name, _apart(tensor.detach().cpu())) for name, tensor in gathered)
         for _ in gathered:
             pass
-        return []
 
     def export(self, path: Path) -> None:
         self._engine.export(path)
@@ -131,13 +131,14 @@ class RolloutWorker(_Worker):
                 return Slice(ended, goes_on=True)
         return Slice(ended, goes_on=False)
 
-    def renew(self, weights: list[tuple[str, Any]], version: int) -> dict[str, Fingerprint] | None:
+    def renew(self, buckets: Sequence[Any], version: int) -> dict[str, Fingerprint] | None:
         """Load weights, and tell what the engine holds now."""
-        self.load_weights(weights, version)
+        self.load_weights(buckets, version)
         return self.fingerprints_of_weights()
 
-    def load_weights(self, weights: list[tuple[str, Any]], version: int) -> None:
-        self._engine.load_weights(iter(weights), version)
+    def load_weights(self, buckets: Sequence[Any], version: int) -> None:
+        """Weights by references to buckets of them."""
+        self._engine.load_weights(unpacked(buckets), version)
 
     def sleep(self) -> None:
         self._engine.sleep()

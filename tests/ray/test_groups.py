@@ -86,7 +86,25 @@ def test_other_errors_name_the_worker_and_what_it_said(two: list[Any]) -> None:
 
 
 def test_a_worker_that_is_never_ready_is_given_up_on(two: list[Any]) -> None:
-    from rlhf.runtime.groups import wait_for
+    from rlhf.runtime.groups import results
 
     with pytest.raises(ResourceError, match=r"^rollout: workers not ready within 0\.5 s \(runtime\.start_timeout\)"):
-        wait_for([two[0].answer.remote(None, 60)], "rollout", timeout=0.5)
+        results([two[0].answer.remote(None, 60)], "rollout", timeout=0.5)
+
+
+def test_weights_travel_in_buckets(ray_up: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads them has one bucket at a time, and all of them in order."""
+    import torch
+
+    from rlhf.runtime import groups
+    from rlhf.runtime.rollout_group import shared
+
+    weights = [(str(number), torch.full((number,), float(number))) for number in (1, 3, 2, 9, 1)]
+    monkeypatch.setattr(groups, "BUCKET_BYTES", 16)
+    assert [[name for name, _ in bucket] for bucket in groups.in_buckets(weights)] == [["1", "3"], ["2", "9"], ["1"]]
+    assert list(groups.in_buckets([])) == []
+    references = shared(iter(weights))
+    assert len(references) == 3
+    remote = groups.RemoteWeights(references)
+    assert shared(remote) == references, "they are there already"
+    assert [(name, tensor.tolist()) for name, tensor in remote] == [(name, tensor.tolist()) for name, tensor in weights]

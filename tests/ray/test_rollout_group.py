@@ -233,7 +233,7 @@ def test_engines_that_hold_other_weights_are_named(make: Any, model: str) -> Non
     two = make(2)
     weights = dict(AutoModelForCausalLM.from_pretrained(model).state_dict())
     weights["model.norm.weight"] = weights["model.norm.weight"] + torch.rand(32)
-    ray.get(two.workers[1].load_weights.remote(list(weights.items()), 1))
+    ray.get(two.workers[1].load_weights.remote([ray.put(list(weights.items()))], 1))
     with pytest.raises(RunError, match=r"^rollout worker 1 does not hold 1 of .* first 'model\.norm\.weight'"):
         two.group.fingerprints()
 

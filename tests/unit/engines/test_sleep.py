@@ -56,7 +56,8 @@ class Llm:
 
     def __init__(self, *, sleeps: bool) -> None:
         model = SimpleNamespace(enable_sleep_mode=sleeps)
-        self.llm_engine = SimpleNamespace(vllm_config=SimpleNamespace(model_config=model))
+        config = SimpleNamespace(model_config=model, parallel_config=SimpleNamespace(world_size=1))
+        self.llm_engine = SimpleNamespace(vllm_config=config)
         self.told: list[Any] = []
 
     def sleep(self, level: int) -> None:
@@ -66,6 +67,7 @@ class Llm:
         self.told.append(f"wake {tags or 'all'}")
 
     def collective_rpc(self, method: Any, args: Any) -> list[Any]:
+        assert [name for name, _ in args[0]] == ["norm"]
         self.told.append("load")
         return [{}]
 
