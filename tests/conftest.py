@@ -121,8 +121,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _group_of(item: pytest.Item) -> str:
     """What `-n 2` runs one after the other: a file, whose fixtures are shared; and what starts the same processes."""
+    if item.path.name in _RAY_IN_PROCESSES_OF_ITS_OWN:
+        return "ray apart"
     started = (name for name in ("ray", "deepspeed", "vllm") if item.get_closest_marker(name) is not None)
     return next(started, str(item.path))
+
+
+_RAY_IN_PROCESSES_OF_ITS_OWN = {"test_interrupted.py", "test_killed.py", "test_submit.py"}
+"""These start the command and a cluster, and disturb no other; with all of Ray in one row it was the longest by far."""
 
 
 def _has_gpu() -> bool:

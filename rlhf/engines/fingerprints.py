@@ -6,7 +6,7 @@ They are equal where every weight has arrived whole, in its own place, in the fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -31,27 +31,10 @@ elsewhere.
 
 def fingerprints_of(weights: Iterable[tuple[str, Tensor]]) -> dict[str, Fingerprint]:
     """Of tensors as they are, by name."""
-    passing = Passing()
-    for _ in passing.by(weights):
-        pass
-    return passing.told()
-
-
-class Passing:
-    """Takes the fingerprints of weights that pass by and need not stay."""
-
-    def __init__(self) -> None:
-        self._items: list[tuple[str, tuple[int, ...], torch.dtype, Tensor]] = []
-
-    def by(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        """The weights themselves."""
-        for name, tensor in weights:
-            self._items.append((name, tuple(tensor.shape), tensor.dtype, sampled(tensor, places(tensor.numel()))))
-            yield name, tensor
-
-    def told(self) -> dict[str, Fingerprint]:
-        """Of all that have passed."""
-        return _told(self._items, set())
+    items = []
+    for name, tensor in weights:
+        items.append((name, tuple(tensor.shape), tensor.dtype, sampled(tensor, places(tensor.numel()))))
+    return _told(items, set())
 
 
 def sampled(tensor: Tensor, places_N: Tensor) -> Tensor:

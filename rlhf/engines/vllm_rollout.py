@@ -6,9 +6,8 @@ import gc
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import chain
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from rlhf.config import ModelConfig
 from rlhf.engines.export import held_weights
-from rlhf.engines.fingerprints import Passing, fingerprints_of
+from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.lora import is_adapter
 from rlhf.engines.precision import Precision, handed_dtype, local_device
 from rlhf.engines.pretrained import context_limit
@@ -116,26 +115,22 @@ class VLLMRollout:
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """Replace every weight, or every adapter where only those come. Raises `RunError` on a missing, unknown or
-        mis-shaped one; `generate` refuses then.
+        mis-shaped one, and keeps the old ones.
         """
+        sent = checked_weights(weights, self._places, self._twins)
         if self._weights_sleep:
             self.llm.wake_up(tags=["weights"])  # not the cache: the trainer still has its own memory
             self._weights_sleep = False
         self._half_loaded = f"version {version} was cut short"
-        adapters: dict[str, Tensor] = {}
-        base = _without_adapters(checked_weights(weights, self._places, self._twins), adapters)
-        if (first := next(base, None)) is not None:
-            self._held = self.llm.collective_rpc(_reload, args=(self._sendable(chain([first], base)),))[0]
+        if whole := [(name, tensor) for name, tensor in sent if not is_adapter(name)]:
+            self._held = self.llm.collective_rpc(_reload, args=(whole,))[0]
         if self._lora is not None:
+            adapters = {name: tensor for name, tensor in sent if is_adapter(name)}
             self._held = self._held | self.llm.collective_rpc(load_adapters, args=(adapters, self._lora.rank))[0]
             self._adapter = adapter_request()
         self._has_old_prefixes = True
         self._half_loaded = None
         self.version = version
-
-    def _sendable(self, weights: Iterator[tuple[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:
-        """One by one in this process; where the model is spread over several, what crosses to them must be whole."""
-        return weights if self.llm.llm_engine.vllm_config.parallel_config.world_size == 1 else list(weights)
 
     def fingerprints(self) -> dict[str, Fingerprint]:
         """Of the weights loaded last: what vLLM keeps as it came is read there, the rest as it took it to repack it.
@@ -207,33 +202,27 @@ class VLLMRollout:
         self.llm.collective_rpc(report)
 
 
-def _without_adapters(
-    weights: Iterator[tuple[str, Tensor]], adapters: dict[str, Tensor]
-) -> Iterator[tuple[str, Tensor]]:
-    """The others; adapters are put aside."""
-    for name, tensor in weights:
-        if is_adapter(name):
-            adapters[name] = tensor
-        else:
-            yield name, tensor
-
-
-def _reload(worker: Any, weights: Iterable[tuple[str, Tensor]]) -> dict[str, Fingerprint]:
+def _reload(worker: Any, weights: list[tuple[str, Tensor]]) -> dict[str, Fingerprint]:
     """In the process of the model: load the weights, and tell what it then has of them.
 
     Linear layers are fused, and repacked for the CPU, so few weights keep their name and shape in vLLM.
     """
-    passing = Passing()
-    worker.reload_weights(weights_iterator=passing.by(weights))
-    taken = passing.told()
+    taken: dict[str, Tensor] = {}
+
+    def handed() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in weights:
+            taken[name] = tensor
+            yield name, tensor
+
+    worker.reload_weights(weights_iterator=handed())
     named = worker.model_runner.get_model().named_parameters()
     kept = {name.replace(".base_layer.", "."): weight for name, weight in named}  # where there is room for adapters
-    as_sent = {name: kept[name] for name, sent in taken.items() if _is_as_sent(kept.get(name), sent)}
-    return taken | fingerprints_of(as_sent.items())
+    held = {name: kept[name] if _is_as_sent(kept.get(name), sent) else sent for name, sent in taken.items()}
+    return fingerprints_of(held.items())
 
 
-def _is_as_sent(kept: Tensor | None, sent: Fingerprint) -> bool:
-    return kept is not None and (tuple(kept.shape), str(kept.dtype)) == (sent.shape, sent.dtype)
+def _is_as_sent(kept: Tensor | None, sent: Tensor) -> bool:
+    return kept is not None and kept.shape == sent.shape and kept.dtype == sent.dtype
 
 
 def _require_temperature(temperature: float) -> None:

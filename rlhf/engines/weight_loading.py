@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -41,23 +41,20 @@ def load_strictly(network: PreTrainedModel, weights: Iterator[tuple[str, Tensor]
 
 def checked_weights(
     weights: Iterator[tuple[str, Tensor]], places: Mapping[str, Tensor], twins: Mapping[str, str]
-) -> Iterator[tuple[str, Tensor]]:
-    """The weights one by one, for an engine that puts them into place itself; `twins` are names of the same tensor.
+) -> list[tuple[str, Tensor]]:
+    """All weights, for an engine that puts them into place itself; `twins` are names of the same tensor.
 
-    Raises `RunError` as `load_strictly` does: of missing ones at the end.
+    Raises `RunError` as `load_strictly` does.
     """
-    sent: set[str] = set()
-    tied: dict[str, tuple[str, Tensor]] = {}
-    known = {*twins, *twins.values()}
+    sent = {}
     for name, tensor in weights:
         _place_of(name, tensor, places)
-        if name in known:
-            other, first = tied.setdefault(twins.get(name, name), (name, tensor))
-            if not tensor.equal(first):
-                raise _differ(other, name)
-        sent.add(name)
-        yield name, tensor
+        sent[name] = tensor
     _require_all(sent, places)
+    for name, twin in twins.items():
+        if name in sent and not sent[name].equal(sent[twin]):
+            raise _differ(twin, name)
+    return list(sent.items())
 
 
 def _place_of(name: str, tensor: Tensor, places: Mapping[str, Tensor]) -> Tensor:
@@ -78,10 +75,10 @@ def _format(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _require_all(sent: Collection[str], places: Mapping[str, Tensor]) -> None:
+def _require_all(sent: Mapping[str, Tensor], places: Mapping[str, Tensor]) -> None:
     only_adapters = bool(sent) and all(map(is_adapter, sent))
     wanted = {name for name in places if is_adapter(name) or not only_adapters}
-    if missing := sorted(wanted.difference(sent)):
+    if missing := sorted(wanted - sent.keys()):
         raise RunError(f"the trainer did not send {len(missing)} weights of the rollout model, such as {missing[0]!r}")
 
 

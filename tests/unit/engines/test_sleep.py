@@ -56,8 +56,7 @@ class Llm:
 
     def __init__(self, *, sleeps: bool) -> None:
         model = SimpleNamespace(enable_sleep_mode=sleeps)
-        config = SimpleNamespace(model_config=model, parallel_config=SimpleNamespace(world_size=1))
-        self.llm_engine = SimpleNamespace(vllm_config=config)
+        self.llm_engine = SimpleNamespace(vllm_config=SimpleNamespace(model_config=model))
         self.told: list[Any] = []
 
     def sleep(self, level: int) -> None:
@@ -67,7 +66,6 @@ class Llm:
         self.told.append(f"wake {tags or 'all'}")
 
     def collective_rpc(self, method: Any, args: Any) -> list[Any]:
-        assert [name for name, _ in args[0]] == ["norm"]
         self.told.append("load")
         return [{}]
 
