@@ -4,8 +4,8 @@
 
 One small model everywhere (`workload`), random rows of mixed lengths, the same batch and threads for all. A measure's
 contenders are processes that take single steps in turns (`turns`, `race`), so a machine that is slow for a while is
-slow for all of them; medians, after a warm-up step. A ratio is above 1 where ours is faster. `--short` ends within ten
-minutes: fewer rounds, and of the peers' configurations their default and the one known to be best.
+slow for all of them; medians, after a warm-up step. A ratio is above 1 where ours is faster. `--short` is one round,
+and of the peers' configurations their default and the one known to be best: ten minutes or so.
 
 The exit code is 1 where one of our own contenders failed; a peer that cannot run here is a row that says why.
 """
@@ -38,8 +38,7 @@ SHORT_S = 550.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the measures asked for and print what came of them."""
-    known: dict[str, Measure | Callable[[Settings], Outcome]] = {m.name: m for m in measures()}
-    known |= APART
+    known: dict[str, Measure | Callable[[Settings], Outcome]] = {**APART, **{m.name: m for m in measures()}}
     arguments = _arguments(argv, list(known))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contenders are ended and the files removed
     with tempfile.TemporaryDirectory(prefix="throughput-") as folder:
@@ -51,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             peers=arguments.peers.resolve(),
             ends_at=time.monotonic() + SHORT_S if arguments.short else math.inf,
         )
-        report = run({name: known[name] for name in arguments.only or known}, settings)
+        report = run(
+            {name: known[name] for name in arguments.only or known if _belongs(known[name], settings)}, settings
+        )
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return 1 if any(row["failed"] and row["side"].startswith("ours") for row in report["rows"]) else 0
@@ -84,12 +85,13 @@ def run(chosen: Mapping[str, Measure | Callable[[Settings], Outcome]], settings:
     }
 
 
+def _belongs(measure: Measure | Callable[[Settings], Outcome], settings: Settings) -> bool:
+    return not (settings.short and isinstance(measure, Measure) and not measure.short)
+
+
 def _measured(measure: Measure | Callable[[Settings], Outcome], settings: Settings, peaks: Peaks) -> Outcome:
     if not isinstance(measure, Measure):
         return measure(settings)
-    if settings.short and measure.short_s is None:
-        say(f"{measure.name}: left out of the short form")
-        return [], {}
     if measure.big_model:
         settings.workload.write(big=True)
     if any(entry.peers_folder for entry in measure.entries) and (trouble := install(settings.peers)):
@@ -100,7 +102,7 @@ def _measured(measure: Measure | Callable[[Settings], Outcome], settings: Settin
 
 def _arguments(argv: Sequence[str] | None, names: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--short", action="store_true", help="fewer rounds and configurations: within ten minutes")
+    parser.add_argument("--short", action="store_true", help="one round, fewer configurations: about ten minutes")
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write ratios and rows here")
     parser.add_argument(

@@ -19,7 +19,7 @@ def first_step(settings: Settings) -> Outcome:
     included. The contenders are alone on the machine, one after the other.
     """
     rows = []
-    for entry in starters():
+    for entry in starters(short=settings.short):
         row = Row("first_step", entry.name, entry.side, "steps/s", 1)
         say(f"first_step: {entry.name}")
         for number in range(1 if settings.short else 3):

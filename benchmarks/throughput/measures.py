@@ -64,9 +64,8 @@ class Measure:
     figure: str | None = None
     """What is taken for the seconds, of the figures a contender reports; the whole step where absent."""
     rounds: int = 7
-    short_rounds: int = 2
-    short_s: float | None = 60.0
-    """In the short form no round begins later than this after the first; None: left out of it."""
+    short: bool = True
+    """Whether the short form has it: one round, after the warm-up."""
     big_model: bool = False
 
 
@@ -152,7 +151,7 @@ def _grpo() -> Measure:
     work = flops.generate(SMALL, lengths, NUM_SAMPLES, NEW_TOKENS) + flops.train_rows(SMALL, rows)
     return Measure(
         "grpo", "samples/s", NUM_PROMPTS * NUM_SAMPLES, work,
-        ratio="grpo_vs_trl_transformers", best_ratio="grpo_vs_trl_best", copied_bytes=4 * SMALL.parameters, short_s=90,
+        ratio="grpo_vs_trl_transformers", best_ratio="grpo_vs_trl_best", copied_bytes=4 * SMALL.parameters,
         entries=(
             _ours("grpo"),
             _ours("grpo", "ours, bfloat16", "ours too", model__dtype="bfloat16"),
@@ -165,11 +164,11 @@ def _grpo() -> Measure:
     )  # fmt: skip
 
 
-def starters() -> tuple[Entry, ...]:
+def starters(*, short: bool) -> tuple[Entry, ...]:
     """The GRPO measure with steps of few tokens, of which the start is most."""
     return (
         _ours("grpo", rollout__max_tokens=FEW_TOKENS),
-        _ours("grpo", ON_RAY, "ours too", runtime__type="ray", rollout__max_tokens=FEW_TOKENS),
+        *([] if short else [_ours("grpo", ON_RAY, "ours too", runtime__type="ray", rollout__max_tokens=FEW_TOKENS)]),
         _trl("grpo", max_completion_length=FEW_TOKENS),
     )
 
@@ -181,7 +180,7 @@ def _ppo() -> Measure:
     trained = flops.train_rows(SMALL, rows) + flops.train_rows(SMALL, rows, head=False)
     return Measure(
         "ppo", "samples/s", PPO_PROMPTS, flops.generate(SMALL, lengths, 1, NEW_TOKENS) + scored + trained,
-        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4, short_rounds=1,
+        ratio="ppo_vs_trl", copied_bytes=4 * SMALL.parameters, rounds=4,
         entries=(
             _ours("ppo"),
             _ours("ppo", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16"),
@@ -205,7 +204,7 @@ def _rollouts() -> Iterator[Measure]:
         engine: dict[str, Any] = {"rollout__engine": {"type": "transformers"}}
         yield Measure(
             f"rollout{suffix}", "tokens/s", tokens, work, ratio=f"rollout{suffix}_vs_generate",
-            short_s=None if suffix else 40,
+            short=not suffix,
             entries=(
                 _ours("rollout", **engine, **ask),
                 _ours("rollout", "ours, bfloat16", "ours too", short=False, model__dtype="bfloat16", **engine, **ask),
@@ -215,7 +214,7 @@ def _rollouts() -> Iterator[Measure]:
         engine = {"rollout__engine": {"type": "vllm"}, "runtime__type": "ray"}
         yield Measure(
             f"rollout_vllm{suffix}", "tokens/s", tokens, work, ratio=f"rollout{suffix}_vs_raw_vllm",
-            short_s=None if suffix else 40,
+            short=not suffix,
             entries=(
                 _ours("rollout", "ours, vLLM actor", **engine, **ask),
                 Entry("raw vLLM", "peer", f"{PACKAGE}.generation", {"kind": "vllm", **raw}),
@@ -228,7 +227,7 @@ def _handover(name: str, ratio: str, runtime: str, *, short: bool) -> Measure:
     num_bytes = 4 * HUNDRED_MILLION.parameters
     return Measure(
         name, "GB/s", num_bytes / 1e9, 0, ratio=ratio, copied_bytes=num_bytes, figure="time/sync", big_model=True,
-        short_s=25 if short else None,
+        short=short,
         entries=(
             _ours("handover", runtime__type=runtime),
             Entry("memory copy", "peer", f"{PACKAGE}.memory", {"kind": "copy"}),

@@ -58,7 +58,7 @@ def test_the_table_has_a_line_a_row_and_says_what_failed() -> None:
 def test_the_names_of_all_ratios() -> None:
     names = {name for m in measures() for name in (m.ratio, m.best_ratio) if name}
     assert names >= WANTED
-    short = {m.ratio for m in measures() if m.short_s is not None}
+    short = {m.ratio for m in measures() if m.short}
     assert {name for name in WANTED if not name.endswith("_best")} <= short
 
 
