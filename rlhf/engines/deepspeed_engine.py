@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from rlhf.config import RoleSpec
 from rlhf.engines.checkpoints import random_states, read_state, set_random_states, trained_parameters, write_state
 from rlhf.engines.compiled_layers import compile_layers
-from rlhf.engines.device_memory import release
 from rlhf.engines.export import export_model, handed_weights, whole
 from rlhf.engines.fingerprints import live_fingerprints, sampled, sampled_shard
 from rlhf.engines.micro_batched import MicroBatchedEngine
@@ -29,7 +28,6 @@ from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.processes import Processes
 from rlhf.engines.settings import DeepSpeedConfig
 from rlhf.engines.sharding import shard, shard_rows
-from rlhf.engines.zero_memory import park, unpark
 from rlhf.engines.zero_state import drop_gradients, restore_zero, zero_shapes, zero_tensors
 from rlhf.errors import ConfigError, RunError
 from rlhf.types import Batch, Fingerprint
@@ -199,13 +197,10 @@ class DeepSpeedEngine(MicroBatchedEngine):
         set_random_states(tensors, self.processes.rank)
 
     def sleep(self) -> None:
-        """Weights, gradients and optimizer state wait in CPU memory. Every process must call this."""
-        park(self._engine, self.model, self.config)
-        release()
+        """Keeps what it has on a device: what lies in CPU memory, ZeRO's own offloading decides (the recipe's)."""
 
     def wake(self) -> None:
-        """Take them back, with the same values. Every process must call this."""
-        unpark(self._engine, self.model, self.config, self.device)
+        """Has not slept."""
 
     def _everyone_done(self, failure: Exception | None) -> None:
         """Wait for all; where one failed, all raise, and none waits for ever in the next collective."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +19,6 @@ def move_state(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         for name, value in state.items():
             if isinstance(value, Tensor) and value.dim():
                 state[name] = value.to(device)
-
-
-def move_data(tensors: Iterable[Tensor], device: torch.device) -> None:
-    """Put what the tensors hold there; the tensors stay the same objects."""
-    for tensor in tensors:
-        tensor.data = tensor.data.to(device)
 
 
 def release() -> None:

@@ -140,24 +140,10 @@ def run_case(case: Case, model: str, folder: Path, rank: int) -> None:
     after = weights(engine)
     same_after = all(torch.equal(after[name], tensor) for name, tensor in weights(again).items())
     report["resume is exact"] = [same_weights, resumed == straight, same_after]
-    report["sleep changes nothing"] = slept(engine, again)
     (folder / f"report-{rank}.json").write_text(json.dumps(report))
     if rank == 0:
         save_file({**trained}, folder / "weights.safetensors")
         save_file(seen, folder / "outputs.safetensors")
-
-
-def slept(engine: Any, awake: Any) -> list[bool]:
-    """Whether what it says, and a step after that, are those of its twin that stays awake; twice over."""
-    same = []
-    for _ in range(2):
-        engine.sleep()
-        engine.wake()
-        same.append(_same(weights(engine), weights(awake)) and _same(outputs(engine), outputs(awake)))
-        engine.sleep()
-        engine.wake()
-        same.append(one_more(engine) == one_more(awake))
-    return [*same, _same(weights(engine), weights(awake))]
 
 
 def agree(engine: Any) -> bool:
@@ -225,11 +211,7 @@ def frozen(model: str) -> dict[str, list[float]]:
             spec = RoleSpec(role=role, model=ModelConfig(path=model))
             engine = DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_tokens=20), spec)
             first = next(iter(outputs(engine, make_batch(LENGTHS)).values()))
-            engine.sleep()
-            engine.wake()
-            again = next(iter(outputs(engine, make_batch(LENGTHS)).values()))
             found[f"{role} {stage}"] = first.flatten().tolist()
-            found[f"{role} {stage} slept"] = again.flatten().tolist()
     return found
 
 

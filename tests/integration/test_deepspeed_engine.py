@@ -93,12 +93,6 @@ def test_saving_and_loading_changes_no_bit(results, case):
         assert report(results, case, rank)["resume is exact"] == [True, True, True]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_an_engine_that_slept_goes_on_as_one_that_did_not(results, case):
-    for rank in range(case.world_size):
-        assert report(results, case, rank)["sleep changes nothing"] == [True] * 5
-
-
 @pytest.mark.parametrize("case", [case for case in CASES if case.role == "policy"], ids=lambda case: case.name)
 def test_fingerprints_are_those_of_the_whole_weights_in_every_process(results, case):
     assert all(report(results, case, rank)["fingerprints agree"] for rank in range(case.world_size))
@@ -156,7 +150,6 @@ def test_a_frozen_role_says_the_same_spread_over_processes(results, model, role)
         found = json.loads((results / f"once-{rank}.json").read_text())["frozen"]
         for stage in (2, 3):
             torch.testing.assert_close(torch.tensor(found[f"{role} {stage}"]), wanted, atol=1e-5, rtol=1e-5)
-            assert found[f"{role} {stage} slept"] == found[f"{role} {stage}"]
 
 
 def test_bfloat16_trains_in_every_stage(results):
