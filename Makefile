@@ -21,7 +21,7 @@ quickstart: $(READY) ## align a small model on this machine and write runs/quick
 	@$(BIN)/rlhf quickstart
 
 test: $(VLLM) ## run every test (adds vLLM to .venv; on a GPU: make test VLLM_EXTRA=vllm)
-	@$(BIN)/pytest -q -n 2 --dist loadgroup
+	@$(BIN)/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(READY) ## check style, types and who imports whom
 	@$(BIN)/ruff check .

@@ -117,6 +117,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if item.get_closest_marker(marker) is not None:
                 item.add_marker(pytest.mark.skip(reason=reason))
         item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    items.sort(key=lambda item: _LONGEST_FIRST.get(_group_of(item), len(_LONGEST_FIRST)))
 
 
 def _group_of(item: pytest.Item) -> str:
@@ -129,6 +130,9 @@ def _group_of(item: pytest.Item) -> str:
 
 _RAY_IN_PROCESSES_OF_ITS_OWN = {"test_interrupted.py", "test_killed.py", "test_submit.py"}
 """These start the command and a cluster, and disturb no other; with all of Ray in one row it was the longest by far."""
+
+_LONGEST_FIRST = {name: place for place, name in enumerate(("ray", "ray apart", "vllm", "deepspeed"))}
+"""A long group that began last would keep one worker busy while the other has nothing left to do."""
 
 
 def _has_gpu() -> bool:

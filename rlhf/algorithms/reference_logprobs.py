@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
@@ -25,7 +23,7 @@ class ReferenceLogprobs:
         """Summed over the response mask, `[B]` float32; the reference is asked only for rows it has not been."""
         if self._known is None:
             return _summed(run, rows)
-        keys = [_key(rows, row) for row in range(len(rows))]
+        keys = rows.row_keys()
         new = [row for row, key in enumerate(keys) if key not in self._known]
         if new:
             answers = _summed(run, rows[torch.tensor(new)].trim()).tolist()
@@ -35,10 +33,3 @@ class ReferenceLogprobs:
 
 def _summed(run: Run, rows: TokenBatch) -> Tensor:
     return masked_sum(run.reference.forward(rows).logprobs, rows.response_mask, dim=1)
-
-
-def _key(rows: TokenBatch, row: int) -> bytes:
-    """What decides the answer: the tokens, and which of them are the completion's. Padding does not."""
-    real = rows.attention_mask[row]
-    parts = (rows.tokens[row][real], rows.response_mask[row][real])
-    return hashlib.sha256(b"|".join(part.cpu().numpy().tobytes() for part in parts)).digest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -55,12 +54,12 @@ class EarlyForwards:
     def give(self, rows: TokenBatch) -> None:
         """These are written."""
         future = self._thread.submit(self._engine.forward, rows)
-        self._given |= {_key(rows, number): (future, number) for number in range(len(rows))}
+        self._given |= {key: (future, number) for number, key in enumerate(rows.row_keys())}
 
     def forward(self, batch: Any) -> Any:
         """As the model's own; what it was given before is not computed again, once."""
         rows = batch.inputs
-        keys = [_key(rows, number) for number in range(len(rows))]
+        keys = rows.row_keys()
         if any(key not in self._given for key in keys):
             return self._engine.forward(batch)
         answers = [(future.result(), number) for future, number in map(self._given.__getitem__, keys)]
@@ -98,10 +97,3 @@ def _stacked(parts: Sequence[Tensor], rows: TokenBatch) -> Tensor:
         width = min(len(row), len(part))
         row[:width] = part[:width]
     return whole
-
-
-def _key(rows: TokenBatch, row: int) -> bytes:
-    """What decides the answer; padding does not."""
-    real = rows.attention_mask[row]
-    parts = (rows.tokens[row][real], rows.response_mask[row][real])
-    return hashlib.sha256(b"|".join(part.numpy().tobytes() for part in parts)).digest()

@@ -81,7 +81,7 @@ class EngineGroup:
         return metrics[0]
 
     def weights(self, *, base: bool = True) -> Iterator[tuple[str, Tensor]]:
-        """Full weights, or without `base` adapters alone, held by the first rank until asked for."""
+        """Full weights, or without `base` adapters alone, in the object store until asked for."""
         streams = [
             worker.weights.options(num_returns="streaming").remote(rank == 0, base)
             for rank, worker in enumerate(self.workers)

@@ -76,7 +76,9 @@ class LiveRun(RunRows):
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
         self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
-        self._hand_over = Handover(self.note, adapters_apart=plan.config.model.adapters_apart)
+        # Weights that come in flight may be overtaken by newer ones, so each hand-over must be whole.
+        adapters_apart = plan.config.model.adapters_apart and not plan.config.rollout.in_flight_updates
+        self._hand_over = Handover(self.note, adapters_apart=adapters_apart)
         self.before: dict[str, Any] = {}
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
         self._seconds: dict[str, float] = {}
@@ -159,7 +161,8 @@ class LiveRun(RunRows):
         self._samplings += 1
         with self._timed("generate"):
             rollouts = self._sampling.sample(self._step, call, prompts)
-        self._staleness += map(self._stale_by, rollouts)
+        if self._sampling.draws_ahead:
+            self._staleness += map(self._stale_by, rollouts)
         return rollouts
 
     def _stale_by(self, rollout: Rollout) -> int:
@@ -299,7 +302,7 @@ class LiveRun(RunRows):
             "rollout/length": sum(lengths) / len(lengths),
             "rollout/truncated": sum(r.completion.finish_reason == "length" for r in rollouts) / len(rollouts),
         }
-        if self._sampling.draws_ahead:
+        if self._staleness:  # a plugin may log rollouts in a step in which none was sampled
             figures["rollout/staleness"] = sum(self._staleness) / len(self._staleness)
         return figures | self._scorer.metrics(rollouts)
 

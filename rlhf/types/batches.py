@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
@@ -51,6 +52,15 @@ class TokenBatch:
         if width == self.tokens.shape[1]:
             return self
         return replace(self, **{n: v[:, :width] for n, v in self.tensors() if v.dim() > 1})
+
+    def row_keys(self) -> list[bytes]:
+        """Of each row, a digest of what decides a model's answer: its tokens, and which are the response's."""
+        return [self._row_key(row) for row in range(len(self))]
+
+    def _row_key(self, row: int) -> bytes:
+        real = self.attention_mask[row]
+        parts = (self.tokens[row][real], self.response_mask[row][real])
+        return hashlib.sha256(b"|".join(part.cpu().numpy().tobytes() for part in parts)).digest()
 
     @property
     def inputs(self) -> TokenBatch:

@@ -89,6 +89,8 @@ def cluster() -> Iterator[Cluster]:
     port = _free_port()
     command = ["ray", "start", "--head", "--block", "--port=0", "--num-cpus=2", "--object-store-memory=100000000"]
     command += ["--dashboard-host=127.0.0.1", f"--dashboard-port={port}", f"--temp-dir={scratch / 'ray'}"]
+    # Jobs go through the node's agent, whose usual port belongs to whichever cluster of this machine came first.
+    command += [f"--dashboard-agent-listen-port={_free_port()}"]
     command[0] = str(Path(sys.executable).with_name("ray"))
     with (scratch / "head.log").open("w") as log:
         # A session of its own: stopping it stops this cluster and no other on the machine.
