@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from rlhf.types import (
     Axis,
     Grade,
     Rollout,
+    Score,
 )
 
 
 @runtime_checkable
 class RewardFn(Protocol):
-    """Scores rollouts. Plain `def reward(prompts, completions, **columns) -> list[float]` is adapted to this."""
+    """Scores rollouts. Plain `def reward(prompts, completions, **columns) -> list[float]` is adapted to this.
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
-        """One finite number a rollout, or None where this reward does not apply."""
+    An attribute `columns` (names), where there is one, says which columns of the data it cannot do without; a stage
+    whose data lacks one is refused before its models load. They are in `rollout.prompt.metadata`, but for `reference`.
+    """
+
+    def __call__(self, rollouts: Sequence[Rollout]) -> Sequence[float | Score | None]:
+        """For each rollout, in order, a finite number or a `Score`; None where this reward does not apply.
+
+        Rows are judged one by one: neither their order nor their company changes an answer. One that cannot be judged
+        is `Score(error=...)`, never a number.
+        """
         ...
 
 
 class Grader(Protocol):
-    """Judges rollouts on one of the three axes."""
+    """Judges rollouts on one of the three axes. `columns` as of a reward."""
 
     axis: Axis
 
@@ -37,8 +46,8 @@ HeadScores = Mapping[str, list[float]]
 class Parts(Protocol):
     """What a reward or grader may ask the run for when it is built; siblings meet here."""
 
-    def grader(self, name: str) -> Grader:
-        """A registered grader with its default options."""
+    def grader(self, name: str, options: Mapping[str, Any] | None = None) -> Grader:
+        """A registered grader, with these options or its default ones."""
         ...
 
     def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
-from rlhf.config import PartConfig
+from pydantic import field_validator
+
+from rlhf.config import Part, PartConfig
 from rlhf.protocols import Parts
-from rlhf.types import Rollout
+from rlhf.types import Grade, Rollout, Score
 
 
 class GradedConfig(PartConfig):
     """Options of `graded`."""
 
-    grader: str
-    """A registered grader, with its default options."""
+    grader: Part
+    """A registered grader: its name, or a table of `type` and its options."""
     invert: bool = False
     """1 less the score, so that what a grader likes costs nothing."""
+
+    @field_validator("grader", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
 
 
 class Graded:
@@ -24,13 +31,18 @@ class Graded:
 
     def __init__(self, config: GradedConfig, parts: Parts) -> None:
         self.config = config
-        self.grader = parts.grader(config.grader)
+        self.grader = parts.grader(config.grader.type, config.grader.options)
+        self.columns = tuple(getattr(self.grader, "columns", ()))
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         axis = self.grader.axis
         mine = [number for number, r in enumerate(rollouts) if r.prompt.metadata.get("axis", axis) == axis]
-        values: list[float | None] = [None] * len(rollouts)
+        scores = [Score()] * len(rollouts)
         for number, grade in zip(mine, self.grader.grade([rollouts[number] for number in mine]), strict=True):
-            score = math.nan if grade.score is None else grade.score
-            values[number] = 1.0 - score if self.config.invert else score
-        return values
+            scores[number] = self._score(grade)
+        return scores
+
+    def _score(self, grade: Grade) -> Score:
+        if grade.score is None:
+            return Score(error=grade.error or "the grader gave neither a score nor an error")
+        return Score(value=1.0 - grade.score if self.config.invert else grade.score)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlhf.errors import RewardError, RunError, UserError
 from rlhf.protocols import RewardFn
-from rlhf.types import Rollout
+from rlhf.types import Rollout, Score
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,11 @@ class Rubric:
         answers = {part.name: _checked(part, rollouts, self.what) for part in self.parts}
         return [self._judged({name: values[i] for name, values in answers.items()}) for i in range(len(rollouts))]
 
-    def _judged(self, answers: dict[str, float | None]) -> Judgement:
-        applying = {name: value for name, value in answers.items() if value is not None}
+    def _judged(self, answers: dict[str, Score]) -> Judgement:
+        for name, score in answers.items():
+            if score.error is not None:
+                return Judgement(error=f"{self.what} {name!r}: {score.error}")
+        applying = {name: score.value for name, score in answers.items() if score.value is not None}
         if not applying and self.otherwise is None:
             return Judgement(error=f"no {self.what} applies (all of {', '.join(answers)} gave None)")
         for name, value in applying.items():
@@ -65,8 +68,8 @@ class Rubric:
         return Judgement(total=total if applying else self.otherwise, parts=applying)
 
 
-def _checked(part: WeightedReward, rollouts: Sequence[Rollout], what: str) -> list[float | None]:
-    """The part's answers as floats, one a rollout; `RewardError` naming the part for anything else."""
+def _checked(part: WeightedReward, rollouts: Sequence[Rollout], what: str) -> list[Score]:
+    """The part's answers, one a rollout; `RewardError` naming the part for anything else."""
     try:
         values: object = part.reward(rollouts)
     except (RunError, UserError):  # has its own words: a dead worker stays a dead worker
@@ -78,15 +81,15 @@ def _checked(part: WeightedReward, rollouts: Sequence[Rollout], what: str) -> li
     items = list(values)
     if len(items) != len(rollouts):
         raise RewardError(f"{what} {part.name!r} returned {len(items)} numbers for {len(rollouts)} completions")
-    return [_as_number(item, part.name, what) for item in items]
+    return [_as_score(item, part.name, what) for item in items]
 
 
-def _as_number(item: Any, name: str, what: str) -> float | None:
-    if item is None:
-        return None
+def _as_score(item: Any, name: str, what: str) -> Score:
+    if item is None or isinstance(item, Score):
+        return item or Score()
     try:
         if isinstance(item, str):  # float("1") would pass for a number
             raise TypeError
-        return float(item)
+        return Score(value=float(item))
     except (TypeError, ValueError):
-        raise RewardError(f"{what} {name!r} must return numbers or None, given {item!r} among them") from None
+        raise RewardError(f"{what} {name!r} must return numbers, Score or None, given {item!r} among them") from None

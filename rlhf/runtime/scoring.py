@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rlhf.config import RewardPart
 from rlhf.errors import ConfigError
@@ -24,8 +25,8 @@ class StageParts:
         self._plugins = plugins
         self._role_models = models
 
-    def grader(self, name: str) -> Grader:
-        grader: Grader = self._plugins.registry.build("grader", name, {}, self)
+    def grader(self, name: str, options: Mapping[str, Any] | None = None) -> Grader:
+        grader: Grader = self._plugins.registry.build("grader", name, options or {}, self, where=f"grader {name}")
         return grader
 
     def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:

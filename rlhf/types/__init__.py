@@ -45,6 +45,7 @@ from rlhf.types.text import (
     Ranking,
     Rollout,
     Sampling,
+    Score,
     SteppedCompletion,
     Vocabulary,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "RewardOutput",
     "Rollout",
     "Sampling",
+    "Score",
     "ScoredBatch",
     "SpanBatch",
     "StepBatch",

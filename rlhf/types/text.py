@@ -168,6 +168,19 @@ class Rollout:
     error: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """What a reward may answer for one rollout in place of a number: its parts, or why it could not be judged.
+
+    `value` is None where the reward does not apply to the rollout, and where `error` says what prevented it. `parts`
+    are logged beside the value and decide nothing.
+    """
+
+    value: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
 Axis = Literal["helpful", "honest", "harmless"]
 
 

@@ -87,8 +87,8 @@ def test_a_list_of_another_length_ends_the_run_and_is_never_spread(count: int) -
         (None, "must return a list, given NoneType"),
         ("123", "must return a list, given str"),
         ({"a": 1.0, "b": 2.0, "c": 3.0}, "must return a list, given dict"),
-        ([1.0, "2", 3.0], "must return numbers or None, given '2' among them"),
-        ([1.0, [2.0], 3.0], r"must return numbers or None, given \[2.0\] among them"),
+        ([1.0, "2", 3.0], "must return numbers, Score or None, given '2' among them"),
+        ([1.0, [2.0], 3.0], r"must return numbers, Score or None, given \[2.0\] among them"),
     ],
 )
 def test_what_is_no_list_of_numbers_ends_the_run(answer: Any, words: str) -> None:
