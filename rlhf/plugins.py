@@ -14,7 +14,7 @@ import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -39,6 +39,7 @@ BUILT_INS = (
     "rlhf.tracking.registration",
 )
 ENTRY_POINT_GROUP = "rlhf"
+BUILT_IN = "built-in"
 
 _REGISTER_HOOKS: dict[str, Kind] = {
     "register_rewards": "reward",
@@ -72,6 +73,10 @@ class PluginInfo:
     error: str | None = None
     disabled: bool = False
 
+    @property
+    def is_built_in(self) -> bool:
+        return self.origin == BUILT_IN
+
 
 @dataclass
 class Plugins:
@@ -82,6 +87,8 @@ class Plugins:
     infos: list[PluginInfo] = field(default_factory=list)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     """Data sets built in this process, by their options as JSON."""
+    settings: PluginSettings = field(default_factory=PluginSettings)
+    """What they were loaded by, for other processes to load the same."""
     named: set[str] = field(default_factory=set)
     """Plugins named as FILE.py:FUNCTION, which what names them cannot do without."""
 
@@ -100,26 +107,29 @@ class Plugins:
                     f"plugin {info.name!r} ({info.origin}) cannot be loaded: {info.error}{stop} Mend it{way_out}"
                 )
 
-    def fingerprints(self) -> dict[str, str]:
+    def fingerprints(self, *, guests_only: bool = False) -> dict[str, str]:
         """What must agree between the driver and every worker: plugin name -> digest of its code and parts."""
-        live = [info for info in self.infos if not info.disabled]
+        live = [info for info in self.infos if not info.disabled and not (guests_only and info.is_built_in)]
         return {i.name: _digest(f"{i.digest} {i.hooks} {i.parts} {i.error or ''}") for i in live}
 
 
-def load_plugins(settings: PluginSettings | None = None) -> Plugins:
-    """Load everything and return it; never raises for a broken plugin, only for one that was asked for in vain."""
+def load_plugins(settings: PluginSettings | None = None, *, built_ins: Sequence[str] = BUILT_INS) -> Plugins:
+    """Load everything and return it; never raises for a broken plugin, only for one that was asked for in vain.
+
+    `built_ins`: a process that needs few of them starts sooner; what to disable is then checked by whoever started it.
+    """
     settings = settings or PluginSettings()
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    plugins = Plugins(manager, Registry())
-    for module in BUILT_INS:
-        _load(plugins, module.split(".")[1], "built-in", functools.partial(importlib.import_module, module), settings)
+    plugins = Plugins(manager, Registry(), settings=settings)
+    for module in built_ins:
+        _load(plugins, module.split(".")[1], BUILT_IN, functools.partial(importlib.import_module, module), settings)
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
         _load(plugins, point.name, _distribution(point), point.load, settings)
     for spec in settings.paths:
         _load_file(plugins, spec, settings)
     unknown = set(settings.disable) - {info.name for info in plugins.infos}
-    if unknown:
+    if unknown and built_ins == BUILT_INS:
         name, known = min(unknown), [info.name for info in plugins.infos]
         raise PluginError(f"plugins.disable: no plugin is called {name!r}.{nearest(name, known)}")
     return plugins
@@ -278,7 +288,7 @@ def _distribution(point: EntryPoint) -> str:
 def _version_digest(origin: str) -> str:
     from rlhf import __version__
 
-    return _digest(__version__ if origin == "built-in" else origin)
+    return _digest(__version__ if origin == BUILT_IN else origin)
 
 
 def _digest(text: str) -> str:

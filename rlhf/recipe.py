@@ -121,6 +121,9 @@ class StageConfig(PartConfig):
     """The value model of PPO; starts from the reward model, or else the policy, where absent."""
     cost_value: RoleConfig | None = None
     """The value model of the costs; starts from the cost model, or else the policy, where absent."""
+    reward_combine: Literal["sum", "lexicographic"] = "sum"
+    """`sum`, by weight; `lexicographic`: a later reward decides only where earlier ones find completions of one prompt
+    equal, and the reward is the share of them that one beats."""
     monitor: tuple[str, ...] = ()
     """Graders whose scores of the rollouts are logged at every step and never trained on."""
     engine: Part = Part(type="auto")

@@ -5,9 +5,10 @@ Coste et al. 2023 (arXiv:2310.02743): the mean, the worst case, or the mean less
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Reduction = Literal["mean", "min", "mean_minus_std", "mean_minus_variance"]
 

@@ -13,7 +13,7 @@ from rlhf.config import PartConfig
 from rlhf.errors import ConfigError, nearest
 from rlhf.functional.ensemble import Reduction, reduce_members
 from rlhf.protocols import HeadScores, JudgingRole, Parts
-from rlhf.types import Rollout
+from rlhf.types import Rollout, Score
 
 
 class ModelRewardConfig(PartConfig):
@@ -75,14 +75,17 @@ class ProcessReward:
         self.config = config
         self.parts = parts
 
-    def __call__(self, rollouts: Sequence[Rollout]) -> list[float | None]:
+    def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         members = self.parts.step_scores("reward", rollouts, self.config.separator)
-        return [fmean(map(self._worth, scores)) for scores in zip(*members, strict=True)]
+        return [
+            Score(value=fmean(map(self._worth, scores)))
+            if all(scores)
+            else Score(error="too long for the reward model to judge")
+            for scores in zip(*members, strict=True)
+        ]
 
     def _worth(self, scores: Sequence[float]) -> float:
-        """Of the steps' scores; not a number, which is an error, where a completion could not be judged."""
-        if not scores:
-            return math.nan
+        """Of the steps' scores."""
         probabilities = [1 / (1 + math.exp(-max(-700.0, score))) for score in scores]
         if self.config.over == "last":
             return probabilities[-1]

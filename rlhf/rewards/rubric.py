@@ -1,30 +1,29 @@
-"""The reward of a rollout: the weighted sum of its parts, each checked. A part that fails is an error, never a zero."""
+"""The reward of a rollout: parts, each a named reward, made into one number. A part that fails is never a zero.
+
+Two steps: `judge` asks the parts, about any rollouts in any company, so that it can be done while others are being
+written; `combine` makes numbers of what they said, of all rollouts of a step together.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
-from rlhf.errors import RewardError, RunError, UserError
-from rlhf.protocols import RewardFn
+from rlhf.rewards.asking import AskedReward
+from rlhf.rewards.failures import Failures
+from rlhf.rewards.gates import Judged, passes, waves
+from rlhf.rewards.normalising import Normaliser
+from rlhf.rewards.ranking import lexicographic
 from rlhf.types import Rollout, Score
 
-
-@dataclass(frozen=True)
-class WeightedReward:
-    """One part: its name, unlike any other's, its weight, and what scores."""
-
-    name: str
-    weight: float
-    reward: RewardFn
+Combine = Literal["sum", "lexicographic"]
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """The weighted sum and its parts, or the error that prevented it."""
+    """The number and its parts, or the error that prevented it."""
 
     total: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -35,61 +34,104 @@ class Rubric:
     """Judges rollouts by all parts.
 
     A part may answer None for a rollout it does not speak of. A rollout no part speaks of is worth `otherwise`; where
-    that is None, or a part is not a finite number, its `error` is set. A part that raises, or does not return one
-    number a rollout, ends the run. `what` is what errors call a part: a reward or a cost.
+    that is None its `error` is set. `what` is what errors and metrics call a part: a reward or a cost.
     """
 
-    def __init__(self, parts: Sequence[WeightedReward], what: str = "reward", otherwise: float | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[AskedReward],
+        what: str = "reward",
+        otherwise: float | None = None,
+        *,
+        combine: Combine = "sum",
+        failures: Failures | None = None,
+    ) -> None:
         self.parts = tuple(parts)
         self.what = what
-        self.otherwise = otherwise
+        self._otherwise, self._combine = otherwise, combine
+        self._failures = failures or Failures(what)
+        self._normalisers = {part.name: Normaliser(part.config.normalize) for part in parts}
+        self._waves = waves(parts)
+        self._threads = ThreadPoolExecutor(max_workers=max(1, len(parts)), thread_name_prefix=what)
+
+    # --- asking ------------------------------------------------------------------------------------------------------
+
+    def judge(self, rollouts: Sequence[Rollout]) -> list[Judged]:
+        """What the parts say of each rollout, in order; parts are asked at the same time, and after their gates."""
+        judged: list[dict[str, Score]] = [{} for _ in rollouts]
+        for wave in self._waves:
+            asked = [(part, [row for row, known in enumerate(judged) if passes(part.config, known)]) for part in wave]
+            answers = self._threads.map(lambda ask: ask[0]([rollouts[row] for row in ask[1]]), asked)
+            for (part, rows), scores in zip(asked, list(answers), strict=True):
+                for row, score in zip(rows, scores, strict=True):
+                    judged[row][part.name] = score
+        return [*judged]
+
+    # --- making one number -------------------------------------------------------------------------------------------
+
+    def combine(self, rollouts: Sequence[Rollout], judged: Sequence[Judged]) -> list[Judgement]:
+        """One judgement a rollout of a whole step, in order. Raises `RewardError` where a recipe says so."""
+        errors = self._failures.met(self.parts, rollouts, judged)
+        judgements = [self._raw(row, error) for row, error in zip(judged, errors, strict=True)]
+        judged_rows = [row for row, judgement in enumerate(judgements) if judgement.error is None]
+        values = self._normalised([judgements[row] for row in judged_rows])
+        for row, total in zip(judged_rows, self._totals([rollouts[row] for row in judged_rows], values), strict=True):
+            judgements[row] = replace(judgements[row], total=total)
+        return judgements
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The same rollouts, in order, with `reward` and `reward_parts`, or `error`."""
-        judged = zip(rollouts, self.judge(rollouts), strict=True)
+        """Both steps: the same rollouts, in order, with `reward` and `reward_parts`, or `error`."""
+        judged = zip(rollouts, self.combine(rollouts, self.judge(rollouts)), strict=True)
         return [replace(r, reward=j.total, reward_parts=j.parts, error=j.error) for r, j in judged]
 
-    def judge(self, rollouts: Sequence[Rollout]) -> list[Judgement]:
-        """One judgement a rollout, in order."""
-        answers = {part.name: _checked(part, rollouts, self.what) for part in self.parts}
-        return [self._judged({name: values[i] for name, values in answers.items()}) for i in range(len(rollouts))]
+    def _raw(self, row: Judged, error: str | None) -> Judgement:
+        """The values before weights and normalisation."""
+        if error is not None:
+            return Judgement(error=error)
+        configs = {part.name: part.config for part in self.parts}
+        parts: dict[str, float] = {}
+        for name, score in row.items():
+            value = configs[name].penalty if score.error is not None else score.value
+            if value is not None:
+                parts[name] = value
+                parts |= {f"{name}/{part}": number for part, number in score.parts.items()}
+        if self._otherwise is None and not any(name in parts for name in configs):
+            return Judgement(error=f"no {self.what} applies (all of {', '.join(row)} gave None)")
+        return Judgement(parts=parts)
 
-    def _judged(self, answers: dict[str, Score]) -> Judgement:
-        for name, score in answers.items():
-            if score.error is not None:
-                return Judgement(error=f"{self.what} {name!r}: {score.error}")
-        applying = {name: score.value for name, score in answers.items() if score.value is not None}
-        if not applying and self.otherwise is None:
-            return Judgement(error=f"no {self.what} applies (all of {', '.join(answers)} gave None)")
-        for name, value in applying.items():
-            if not math.isfinite(value):
-                return Judgement(error=f"{self.what} {name!r} gave {value}")
-        total = sum(part.weight * applying[part.name] for part in self.parts if part.name in applying)
-        return Judgement(total=total if applying else self.otherwise, parts=applying)
+    def _normalised(self, judgements: Sequence[Judgement]) -> list[dict[str, float]]:
+        """Of each rollout, the values by part, normalised."""
+        values: list[dict[str, float]] = [{} for _ in judgements]
+        for part in self.parts:
+            rows = [row for row, judgement in enumerate(judgements) if part.name in judgement.parts]
+            normalised = self._normalisers[part.name]([judgements[row].parts[part.name] for row in rows])
+            for row, value in zip(rows, normalised, strict=True):
+                values[row][part.name] = value
+        return values
 
+    def _totals(self, rollouts: Sequence[Rollout], values: Sequence[Mapping[str, float]]) -> list[float | None]:
+        weights = {part.name: part.config.weight for part in self.parts}
+        if self._combine == "lexicographic":
+            columns = [[weight * row.get(name, 0.0) for name, weight in weights.items()] for row in values]
+            return [*lexicographic(columns, [rollout.prompt.id for rollout in rollouts])]
+        return [sum(weights[name] * value for name, value in row.items()) if row else self._otherwise for row in values]
 
-def _checked(part: WeightedReward, rollouts: Sequence[Rollout], what: str) -> list[Score]:
-    """The part's answers, one a rollout; `RewardError` naming the part for anything else."""
-    try:
-        values: object = part.reward(rollouts)
-    except (RunError, UserError):  # has its own words: a dead worker stays a dead worker
-        raise
-    except Exception as error:  # a plugin's exception, whatever it is, is the run's root cause
-        raise RewardError(f"{what} {part.name!r} raised {type(error).__name__}: {error}") from error
-    if not isinstance(values, Iterable) or isinstance(values, str | Mapping | AbstractSet):
-        raise RewardError(f"{what} {part.name!r} must return a list, given {type(values).__name__}")
-    items = list(values)
-    if len(items) != len(rollouts):
-        raise RewardError(f"{what} {part.name!r} returned {len(items)} numbers for {len(rollouts)} completions")
-    return [_as_score(item, part.name, what) for item in items]
+    # --- a run -------------------------------------------------------------------------------------------------------
 
+    def take_errors(self) -> dict[str, float]:
+        """Metrics of failures since they were asked for last: `reward/NAME/errors`."""
+        return self._failures.take()
 
-def _as_score(item: Any, name: str, what: str) -> Score:
-    if item is None or isinstance(item, Score):
-        return item or Score()
-    try:
-        if isinstance(item, str):  # float("1") would pass for a number
-            raise TypeError
-        return Score(value=float(item))
-    except (TypeError, ValueError):
-        raise RewardError(f"{what} {name!r} must return numbers, Score or None, given {item!r} among them") from None
+    def state(self) -> dict[str, Any]:
+        """What a resumed run must know: the running means."""
+        return {name: normaliser.state() for name, normaliser in self._normalisers.items()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, known in state.items():
+            self._normalisers[name].restore(known)
+
+    def close(self) -> None:
+        """End the processes of the parts."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for part in self.parts:
+            part.close()

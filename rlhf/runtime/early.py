@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import torch
@@ -11,32 +12,48 @@ from torch import Tensor
 
 from rlhf.types import Rollout, TokenBatch
 
-Score = Callable[[Sequence[Rollout]], list[Rollout]]
+Judge = Callable[[Sequence[Rollout]], Sequence[Any]]
+"""One verdict a rollout, in any company."""
 
 
-class EarlyScores:
-    """Rewards given to the samples of one prompt at a time, in the background, as they end."""
+class EarlyVerdicts:
+    """Samples are judged in the background as they end: those that end during one call are the next."""
 
-    def __init__(self, score: Score) -> None:
-        self._score = score
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rewards")
-        self._given: dict[int, tuple[Rollout, Future[list[Rollout]], int]] = {}
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+        self._waiting: list[tuple[Rollout, Future[Any]]] = []
+        self._lock = Lock()
+        self._given: dict[int, tuple[Rollout, Future[Any]]] = {}
         """By identity, for a policy may say the same thing twice; the rollout is held, so that it stays its own."""
 
     def give(self, rollouts: Sequence[Rollout]) -> None:
         """These are written."""
-        future = self._thread.submit(self._score, rollouts)
-        self._given |= {id(rollout): (rollout, future, place) for place, rollout in enumerate(rollouts)}
+        new: list[tuple[Rollout, Future[Any]]] = [(rollout, Future()) for rollout in rollouts]
+        with self._lock:
+            self._waiting += new
+        self._given |= {id(rollout): given for given in new for rollout in given[:1]}
+        self._thread.submit(self._judge_waiting)
 
-    def take(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The rollouts scored, in order; those that were never given, as a checkpoint's, now and together."""
+    def take(self, rollouts: Sequence[Rollout]) -> list[Any]:
+        """The verdicts, in order; of those that were never given, as a checkpoint's, now and together."""
         new = [rollout for rollout in rollouts if id(rollout) not in self._given]
-        late: dict[int, Any] = dict(zip(map(id, new), self._score(new) if new else [], strict=True))
-        return [late[id(rollout)] if id(rollout) in late else self._taken(rollout) for rollout in rollouts]
+        late = dict(zip(map(id, new), self._judge(new) if new else [], strict=True))
+        return [late[id(r)] if id(r) in late else self._given.pop(id(r))[1].result() for r in rollouts]
 
-    def _taken(self, rollout: Rollout) -> Rollout:
-        _, future, place = self._given.pop(id(rollout))
-        return future.result()[place]
+    def _judge_waiting(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        if not batch:
+            return
+        try:
+            verdicts = self._judge([rollout for rollout, _ in batch])
+        except BaseException as error:  # noqa: BLE001 - whoever takes them is told
+            for _, future in batch:
+                future.set_exception(error)
+            return
+        for (_, future), verdict in zip(batch, verdicts, strict=True):
+            future.set_result(verdict)
 
     def close(self) -> None:
         """Drop what has not begun."""

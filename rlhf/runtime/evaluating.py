@@ -116,7 +116,7 @@ def _chooser(engine: RolloutEngine, answers: AnswersConfig, encoder: Encoder, pl
     rubric = build_rubric(answers.reward, plugins, parts)
 
     def score(rollouts: Sequence[Rollout]) -> list[float | None]:
-        return [judgement.total for judgement in rubric.judge(rollouts)]
+        return [judgement.total for judgement in rubric.combine(rollouts, rubric.judge(rollouts))]
 
     return BestOfN(engine, score, answers.best_of, answers.rejection_beta)
 

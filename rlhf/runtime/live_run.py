@@ -24,10 +24,12 @@ from rlhf.runtime.handover import Handover
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.models import build_encoder
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.reward_pool import Starter
+from rlhf.runtime.reward_process import RewardProcess
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
 from rlhf.runtime.sampler import Read, Sampler
-from rlhf.runtime.scoring import Scorer, StageParts
+from rlhf.runtime.scoring import Homes, Scorer, StageParts
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
 
@@ -54,6 +56,7 @@ class LiveRun(RunRows):
         *,
         ranks: Ranks | None = None,
         at_once: bool = False,
+        reward_starter: Starter = RewardProcess,
     ) -> None:
         """`at_once`: the engines are other processes, which can be at work at the same time."""
         self.plan = plan
@@ -64,11 +67,12 @@ class LiveRun(RunRows):
         self.ranks = ranks or Ranks()
         self._threads = ThreadPoolExecutor(max_workers=8) if at_once else None
         models = RoleModels(plan.specs, self.engines, self.encoder, self._at_once)
-        self._scorer = Scorer(plan.config, plugins, StageParts(plugins, models))
+        self._scorer = Scorer(plan.config, plugins, StageParts(plugins, models), Homes(reward_starter, plan.folder))
+        self._scorer.start()
         self.rollout, self._sampler = rollout, None
         if rollout is not None:
             readers = self._read_early() if at_once and plan.config.rollout.stream else []
-            given = (rollout, self.encoder.stop_ids, self._scorer.score, readers)
+            given = (rollout, self.encoder.stop_ids, self._scorer.judge, readers)
             self._sampler = Sampler(plan, *given, background=at_once)
         self._kept_ahead: list[dict[str, Any]] = []
         """What a checkpoint has of samples drawn ahead, until the prompts are read again."""
@@ -177,7 +181,7 @@ class LiveRun(RunRows):
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """The rollouts with rewards, without those whose reward failed."""
         with self._timed("score"):
-            scored = self._sampling.score(rollouts)
+            scored = self._scorer.combine(rollouts, self._sampling.verdicts(rollouts))
         failed = [rollout for rollout in scored if rollout.error is not None]
         if len(failed) == len(scored):
             raise RewardError(f"the reward failed on every completion of step {self._step}: {failed[0].error}")
@@ -244,6 +248,7 @@ class LiveRun(RunRows):
         for role in self._trained_roles():
             self.engines[role].load(checkpoint / role)
         self.algorithm.restore(state["algorithm"])
+        self._scorer.restore(state["rewards"])
         self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
         self._start_position, self.before = state["position"], state["before"]
         self._kept_ahead = state["ahead"]
@@ -263,6 +268,7 @@ class LiveRun(RunRows):
             self._threads.shutdown(wait=False, cancel_futures=True)
         if self._sampler is not None:
             self._sampler.close()
+        self._scorer.close()
         for engine in self.engines.values():
             if isinstance(engine, EarlyForwards):
                 engine.close()
@@ -279,6 +285,7 @@ class LiveRun(RunRows):
             "tokens_seen": self._tokens_seen,
             "position": self._stream.position,
             "algorithm": self.algorithm.state(),
+            "rewards": self._scorer.state(),
             "before": self.before,
             "ahead": [] if self._sampler is None else self._sampler.ahead.state(step),
         }

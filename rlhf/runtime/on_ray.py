@@ -20,6 +20,7 @@ from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun
 from rlhf.runtime.placement import placed, worker_resources
 from rlhf.runtime.plan import StagePlan
+from rlhf.runtime.reward_actors import RemoteRewardProcess
 from rlhf.runtime.rollout_group import RolloutGroup
 from rlhf.runtime.session import ray_session
 from rlhf.runtime.sharing import take_turns
@@ -71,7 +72,15 @@ def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: b
             engines, rollout = _build(
                 plan, workers, vllm_on_gpu(plan.runtime, resources["rollout"].get("GPU", 0)), journal
             )
-            run = LiveRun(plan, plugins, with_reference(engines), rollout, journal, at_once=True)
+            run = LiveRun(
+                plan,
+                plugins,
+                with_reference(engines),
+                rollout,
+                journal,
+                at_once=True,
+                reward_starter=RemoteRewardProcess,
+            )
             return drive(run, resume=resume)
         finally:
             for worker in (worker for members in workers.values() for worker in members):

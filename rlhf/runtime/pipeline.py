@@ -189,7 +189,7 @@ def _release(folder: Path) -> None:
     """Leave no folder of a run that failed before its first step: the mended command may have the name. One that holds
     figures, a checkpoint or a batch kept for inspection stays.
     """
-    kept = (*folder.rglob("checkpoints"), *folder.rglob("not_finite"))
+    kept = [path for name in ("checkpoints", "not_finite", "failed_rewards") for path in folder.rglob(name)]
     if not kept and not any(path.stat().st_size for path in folder.rglob("*.jsonl")):
         shutil.rmtree(folder)
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from rlhf.config import RolloutConfig
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Ahead, Call
-from rlhf.runtime.early import EarlyScores, Score
+from rlhf.runtime.early import EarlyVerdicts, Judge
 from rlhf.runtime.handover import Parcel
 from rlhf.runtime.lane import Lane, streamed
 from rlhf.runtime.plan import StagePlan, derived_seed
@@ -27,7 +28,7 @@ class Sampler:
         plan: StagePlan,
         rollout: RolloutEngine,
         stop_ids: tuple[int, ...],
-        score: Score,
+        judge: Judge,
         readers: Sequence[Read],
         *,
         background: bool,
@@ -38,8 +39,8 @@ class Sampler:
         self._rollout, self._stop_ids, self._seed = rollout, stop_ids, plan.seed
         self._config: RolloutConfig = plan.config.rollout
         self._lane = Lane(background=background and self.draws_ahead)
-        self._early = EarlyScores(score) if self._config.stream else None
-        self._score, self._readers = score, readers
+        self._early = EarlyVerdicts(judge) if self._config.stream else None
+        self._judge, self._readers = judge, readers
         self.ahead = Ahead(self._config.max_staleness, plan.num_steps, self._draw)
 
     @property
@@ -51,9 +52,9 @@ class Sampler:
         """Samples of one prompt stand next to each other. A function of (seed, step, call, prompt) and the weights."""
         return self.ahead.draw(step, call, prompts)
 
-    def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The rollouts with rewards or errors, some of which may have been given while others were being written."""
-        return self._score(rollouts) if self._early is None else self._early.take(rollouts)
+    def verdicts(self, rollouts: Sequence[Rollout]) -> Sequence[Any]:
+        """What rewards say, which they may have said of some rollouts while others were being written."""
+        return self._judge(rollouts) if self._early is None else self._early.take(rollouts)
 
     def send(self, parcel: Parcel) -> None:
         """New weights: now; or once what was asked for before is written; or into the midst of that."""

@@ -179,6 +179,8 @@ class Score:
     value: float | None = None
     parts: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    details: str = ""
+    """Beside an error, what helps to mend it, such as a traceback; kept of the first failure."""
 
 
 Axis = Literal["helpful", "honest", "harmless"]

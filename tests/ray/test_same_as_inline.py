@@ -10,7 +10,7 @@ import rlhf
 from rlhf.runtime.result import RunResult
 from tests.tiny_runs import assert_same_weights, changed, pipeline, weights_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STAGES = ("sft", "reward", "ppo")
 

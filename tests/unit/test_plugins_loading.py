@@ -13,7 +13,7 @@ import pytest
 from rlhf.errors import ConfigError, PluginError
 from rlhf.plugins import BUILT_INS, PluginInfo, Plugins, PluginSettings, compare_fingerprints, load_plugins
 from rlhf.rewards.function import FunctionReward
-from rlhf.types import Completion, Prompt, Rollout
+from rlhf.types import Completion, Prompt, Rollout, Score
 
 HOOKED = """
 from rlhf import PartConfig, hookimpl
@@ -119,7 +119,7 @@ def test_function_of_a_file_is_a_reward(write: Callable[..., str]) -> None:
         prompt=Prompt(id="0", text="q"),
         completion=Completion(token_ids=(1,), logprobs=(0.0,), text="four", finish_reason="stop"),
     )
-    assert FunctionReward("short", plugins.registry.get("reward", "short").factory)([rollout]) == [-4.0]
+    assert FunctionReward("short", plugins.registry.get("reward", "short").factory)([rollout]) == [Score(value=-4.0)]
 
 
 def test_function_a_hook_registers_too_is_one_reward(write: Callable[..., str]) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from rlhf.config import RewardPart
 from rlhf.plugins import load_plugins
-from rlhf.rewards.rubric import Rubric, WeightedReward
+from rlhf.rewards.asking import AskedReward
+from rlhf.rewards.rubric import Rubric
 from rlhf.runtime.scoring import StageParts
 from rlhf.types import Completion, Prompt, Rollout, Score
 
@@ -43,7 +45,9 @@ def test_a_grader_is_a_reward_on_its_own_axis_and_its_rest_a_cost() -> None:
 @pytest.mark.parametrize("invert", [False, True])
 def test_a_failed_grade_fails_its_rollout_and_is_no_zero(invert: bool) -> None:
     graded = reward("graded", grader="pocket_harmless", invert=invert)
-    (scored,) = Rubric([WeightedReward("graded", 1.0, graded)]).score([rollout("no", axis="harmless")])
+    (scored,) = Rubric([AskedReward("graded", graded, RewardPart(type="graded", on_error="drop"))]).score(
+        [rollout("no", axis="harmless")]
+    )
     assert (
         scored.error == "reward 'graded': prompt 'no' is not a harmless prompt of the pocket data (its axis: harmless)"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import torch
 
 from rlhf.errors import RunError
 from rlhf.runtime.ahead import Ahead, Call
-from rlhf.runtime.early import EarlyForwards, EarlyScores
+from rlhf.runtime.early import EarlyForwards, EarlyVerdicts
 from rlhf.runtime.lane import Lane, streamed
 from rlhf.types import Completion, PolicyOutput, Prompt, Rollout, TokenBatch
 
@@ -152,26 +151,47 @@ def test_an_engine_without_a_stream_answers_all_at_once() -> None:
     assert [[place for place, _ in ended] for ended in found] == [[0, 1]]
 
 
-def test_rewards_given_early_are_those_of_the_same_rollout() -> None:
+def test_verdicts_given_early_are_those_of_the_same_rollout() -> None:
     calls: list[list[str]] = []
 
-    def score(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    def judge(rollouts: Sequence[Rollout]) -> list[float]:
         calls.append([rollout.prompt.id for rollout in rollouts])
-        return [replace(rollout, reward=float(rollout.prompt.id)) for rollout in rollouts]
+        return [float(rollout.prompt.id) for rollout in rollouts]
 
     one, two, late = (rollout_of(Prompt(id=name, text="?")) for name in ("1", "2", "3"))
-    early = EarlyScores(score)
+    early = EarlyVerdicts(judge)
     early.give([one])
     early.give([two])
-    assert [rollout.reward for rollout in early.take([late, two, one])] == [3.0, 2.0, 1.0]
-    assert sorted(calls) == [["1"], ["2"], ["3"]]
+    assert early.take([late, two, one]) == [3.0, 2.0, 1.0]
+    assert sorted(name for call in calls for name in call) == ["1", "2", "3"]
+
+
+def test_samples_that_end_while_others_are_judged_are_judged_together() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def judge(rollouts: Sequence[Rollout]) -> list[float]:
+        calls.append(len(rollouts))
+        begun.set()
+        assert go_on.wait(20)
+        return [0.0] * len(rollouts)
+
+    given = [rollout_of(Prompt(id=str(number), text="?")) for number in range(4)]
+    early = EarlyVerdicts(judge)
+    early.give(given[:1])
+    assert begun.wait(20)
+    for rollout in given[1:]:
+        early.give([rollout])
+    go_on.set()
+    assert early.take(given) == [0.0] * 4
+    assert calls == [1, 3]
 
 
 def test_a_reward_that_fails_early_fails_where_it_is_asked_for() -> None:
-    def score(rollouts: Sequence[Rollout]) -> list[Rollout]:
+    def judge(rollouts: Sequence[Rollout]) -> list[float]:
         raise RunError("the judge is away")
 
-    early, one = EarlyScores(score), rollout_of(Prompt(id="1", text="?"))
+    early, one = EarlyVerdicts(judge), rollout_of(Prompt(id="1", text="?"))
     early.give([one])
     with pytest.raises(RunError, match="the judge is away"):
         early.take([one])

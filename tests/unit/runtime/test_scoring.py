@@ -42,6 +42,8 @@ def short(completions):
     return [-float(len(text)) for text in completions]
 '''
 
+SHORT = {"type": "short", "processes": 0}
+
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Plugins:
@@ -99,7 +101,7 @@ def rubric_of(config: StageConfig, plugins: Plugins, *members: dict[str, float])
 def test_parts_of_every_kind_are_summed(plugins: Plugins) -> None:
     config = stage(
         reward_model="r",
-        reward=["short", {"type": "constant", "value": 3.0, "weight": 2.0}, {"type": "reward_model", "weight": 0.5}],
+        reward=[SHORT, {"type": "constant", "value": 3.0, "weight": 2.0}, {"type": "reward_model", "weight": 0.5}],
     )
     rubric = rubric_of(config, plugins, {"score": 8.0})
     scored = rubric.score(rollouts("a", "bbb"))
@@ -177,11 +179,12 @@ def test_a_head_the_model_does_not_have_is_named_with_the_nearest(plugins: Plugi
 
 @pytest.mark.parametrize(("over", "expected"), [("min", 0.25), ("mean", 0.5), ("last", 0.5)])
 def test_steps_become_one_reward(plugins: Plugins, over: str, expected: float) -> None:
-    config = stage(reward_model="a", reward={"type": "process_reward", "over": over, "separator": ";"})
+    options = {"over": over, "separator": ";", "on_error": "drop"}
+    config = stage(reward_model="a", reward={"type": "process_reward", **options})
     given = rollouts("likely;unlikely;even", "")
     scored, failed = rubric_of(config, plugins, {"score": 0.0}).score(given)
     assert scored.reward == pytest.approx(expected)
-    assert failed.error == "reward 'process_reward' gave nan"
+    assert failed.error == "reward 'process_reward': too long for the reward model to judge"
 
 
 def test_steps_need_a_model_to_judge_them() -> None:
@@ -194,7 +197,7 @@ def test_steps_need_a_model_to_judge_them() -> None:
 
 def test_costs_are_summed_beside_the_reward_and_are_zero_where_none_applies(plugins: Plugins) -> None:
     costs = [{"type": "pocket_gold", "weight": 2.0}, {"type": "cost_model", "weight": 0.5}]
-    config = stage(reward="short", cost=costs, cost_model="c")
+    config = stage(reward=SHORT, cost=costs, cost_model="c")
     scorer = Scorer(config, plugins, stage_parts(plugins, {"score": 4.0}))
     scored = scorer.score(rollouts("aa"))
     assert [(r.reward, r.cost, dict(r.cost_parts)) for r in scored] == [(-2.0, 2.0, {"cost_model": 4.0})]
@@ -202,17 +205,17 @@ def test_costs_are_summed_beside_the_reward_and_are_zero_where_none_applies(plug
     assert figures["cost/mean"] == 2.0
     assert figures["cost/cost_model"] == 4.0
     assert figures["reward/mean"] == -2.0
-    (nothing,) = Scorer(stage(reward="short", cost="pocket_gold"), plugins, stage_parts(plugins)).score(rollouts("a"))
+    (nothing,) = Scorer(stage(reward=SHORT, cost="pocket_gold"), plugins, stage_parts(plugins)).score(rollouts("a"))
     assert (nothing.cost, nothing.error) == (0.0, None)
 
 
 def test_a_cost_that_is_no_number_is_an_error_that_says_cost(plugins: Plugins) -> None:
-    config = stage(reward="short", cost="cost_model", cost_model="c")
+    config = stage(reward=SHORT, cost={"type": "cost_model", "on_error": "drop"}, cost_model="c")
     (scored,) = Scorer(config, plugins, stage_parts(plugins, {"score": float("nan")})).score(rollouts("a"))
-    assert scored.error == "cost 'cost_model' gave nan"
+    assert scored.error == "cost 'cost_model': gave nan"
 
 
 def test_a_cost_model_is_the_cost_where_none_is_named() -> None:
-    assert [part.type for part in stage(reward="short", cost_model="c").cost] == ["cost_model"]
+    assert [part.type for part in stage(reward=SHORT, cost_model="c").cost] == ["cost_model"]
     with pytest.raises(ConfigError, match="reward `cost_model` needs `cost_model: PATH` beside it"):
-        stage(reward="short", cost="cost_model")
+        stage(reward=SHORT, cost="cost_model")

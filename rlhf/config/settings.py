@@ -1,43 +1,17 @@
-"""The recipe's schema: frozen, every key checked, every field explained.
-
-A table with `type` names a part (algorithm, data, reward, engine, ...). Its other keys belong to that part's own
-config class, which the part registered; `rlhf.recipe` checks them once plugins are loaded, before any model is.
-"""
+"""Models, optimizers, sampling, and how models answer: the sections that several stages share."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from rlhf.config.parts import Part, PartConfig
+from rlhf.config.rewards import RewardPart
 from rlhf.types import Sampling
 
 Kind = Literal["decoder", "encoder", "encoder_decoder"]
 """What a network reads: what stands before a token, all around it, or a text from which it writes another."""
-
-
-class PartConfig(BaseModel):
-    """Base of every section and of every part's own options: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Part(BaseModel):
-    """A part by its registered name; the other keys are its options."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-    type: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class RewardPart(Part):
-    """A reward by name, its weight in the sum, and its options."""
-
-    weight: float = 1.0
 
 
 class NewTokenizerConfig(PartConfig):

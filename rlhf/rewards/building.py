@@ -1,0 +1,59 @@
+"""A reward of a recipe, built: a plain function adapted, or a part with options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from rlhf.config import RewardPart
+from rlhf.errors import ConfigError
+from rlhf.plugins import Plugins
+from rlhf.protocols import Grader, HeadScores, JudgingRole, Parts, RewardFn
+from rlhf.rewards.function import FunctionReward
+from rlhf.types import Rollout
+
+JUDGES = ("rlhf.pocket.registration", "rlhf.rewards.registration")
+"""Built-ins that a reward's process loads: those that judge."""
+
+
+class AsksForModels(ConfigError):
+    """A reward wants a model of the stage where there is none."""
+
+
+class PlainParts:
+    """What rewards and graders may ask for where no model is: other graders."""
+
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
+
+    def grader(self, name: str, options: Mapping[str, Any] | None = None) -> Grader:
+        grader: Grader = self._plugins.registry.build("grader", name, options or {}, self, where=f"grader {name}")
+        return grader
+
+    def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
+        self._refuse("reward")
+
+    def model_scores(self, role: JudgingRole, rollouts: Sequence[Rollout]) -> list[HeadScores]:
+        self._refuse(role)
+
+    def step_scores(self, role: JudgingRole, rollouts: Sequence[Rollout], separator: str) -> list[list[list[float]]]:
+        self._refuse(role)
+
+    def model_heads(self, role: JudgingRole) -> list[tuple[str, ...]]:
+        self._refuse(role)
+
+    @staticmethod
+    def _refuse(role: JudgingRole) -> NoReturn:
+        raise AsksForModels(
+            f"the stage's {role} model cannot be asked from here; a reward that asks it needs `processes: 0` beside it"
+        )
+
+
+def build_reward(part: RewardPart, plugins: Plugins, parts: Parts, where: str = "reward") -> RewardFn:
+    """The reward `part` names. `where` is the key of the recipe that names it."""
+    entry = plugins.registry.get("reward", part.type, where)
+    if entry.config is None:
+        plugins.registry.check("reward", part.type, part.options, where)
+        return FunctionReward(part.type, entry.factory, timeout=part.timeout, concurrency=part.concurrency)
+    reward: RewardFn = plugins.registry.build("reward", part.type, part.options, parts, where=where)
+    return reward
