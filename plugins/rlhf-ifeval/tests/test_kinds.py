@@ -123,7 +123,15 @@ CASES = [
         "length_constraints:nth_paragraph_first_word",
         {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "Weekend"},
         followed=("a b\n\nweekend!", 'a\n\n"Weekend" is', "a\n\n\n\nWeekend's end", "a\n\nweekend"),
-        missed=("weekend\n\na", "a\n\nweekends", "a\n\nweekend\n\nb", "a\nweekend", "a\n\nthe weekend", "weekend"),
+        missed=(
+            "weekend\n\na",
+            "a\n\nweekends",
+            "a\n\nweekend\n\nb",
+            "a\nweekend",
+            "a\n\nthe weekend",
+            "weekend",
+            "a\n\n...weekend",
+        ),
     ),
     Case(
         "length_constraints:nth_paragraph_first_word",
@@ -186,7 +194,7 @@ CASES = [
     ),
     Case(
         "detectable_format:title",
-        followed=("<<poem of joy>>\ntext", "x <<a>> y", "<<<a>>>"),
+        followed=("<<poem of joy>>\ntext", "x <<a>> y", "<<<a>>>", ">> <<a>>"),
         missed=("<poem>", "<<>>", "<< >>", "<<a\nb>>", ">>a<<", "<<>>>>"),
     ),
     Case(
@@ -214,7 +222,7 @@ CASES = [
     ),
     Case(
         "change_case:english_capital",
-        followed=("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND NOBODY SEES IT.", "THIS IS WHAT WE WANT TO HAVE!"),
+        followed=("THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND NOBODY SEES IT.", "PLEASE CALL ME LATER."),
         missed=("The quick brown fox", "DER SCHNELLE BRAUNE FUCHS SPRINGT ÜBER DEN FAULEN HUND", "123", "中文"),
     ),
     Case(

@@ -69,6 +69,6 @@ class NthParagraphFirstWord(Instruction):
         paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
         if len(paragraphs) != self.num_paragraphs:
             return False
+        first = self.first_word.lower()
         word = paragraphs[self.nth_paragraph - 1].split(maxsplit=1)[0].lstrip(QUOTES).lower()
-        rest = word.removeprefix(self.first_word.lower())
-        return rest != word and (not rest or rest[0] in WORD_ENDS)
+        return word == first or word.startswith(tuple(first + end for end in WORD_ENDS))
