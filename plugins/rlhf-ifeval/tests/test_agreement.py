@@ -18,7 +18,9 @@ LABELLED = Path("judge") / "ifeval_labelled.jsonl"
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, Any]]:
     beside = next((p / "shared" / "data" for p in Path(__file__).parents if (p / "shared" / "data").is_dir()), None)
-    folder = Path(os.environ["RLHF_DATA_DIR"]) if os.environ.get("RLHF_DATA_DIR") else beside
+    named = os.environ.get("RLHF_DATA_DIR")
+    assert not named or Path(named).is_dir(), f"RLHF_DATA_DIR names no folder: {named!r}"
+    folder = Path(named) if named else beside
     if folder is None or not (folder / LABELLED).is_file():
         pytest.skip(f"no {LABELLED}: set RLHF_DATA_DIR, or put the data in ../shared/data beside the checkout")
     return [json.loads(line) for line in (folder / LABELLED).read_text(encoding="utf-8").splitlines()]
