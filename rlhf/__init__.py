@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +25,18 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    rewards: Sequence[str | Mapping[str, Any] | Callable[..., Any]] | None = None,
 ) -> RunResult:
     """Run a recipe and return what came of it: `.summary`, `.metrics`, `.model`, `.folder`.
 
     `recipe` is a YAML file, the name of a shipped recipe, or the same settings as a dictionary; `overrides` has dotted
     keys (`{"algorithm.kl_coef": 0.1}`). `out` is the run's folder; an existing one is refused unless `resume`.
+    `rewards` replaces those of the recipe: names, tables as in a recipe, or functions. One that lives in a file works
+    on Ray; one typed into a notebook needs the inline runtime.
     """
     from rlhf.runtime.pipeline import train as run_pipeline
 
-    return run_pipeline(recipe, overrides, out=out, resume=resume)
+    return run_pipeline(recipe, overrides, out=out, resume=resume, rewards=rewards)
 
 
 def __getattr__(name: str) -> Any:

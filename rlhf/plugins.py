@@ -25,7 +25,7 @@ from typing import Any
 import pluggy
 
 from rlhf import hookspecs
-from rlhf.config import PartConfig
+from rlhf.config import RESERVED_OPTIONS, PartConfig
 from rlhf.errors import PluginError, nearest
 from rlhf.protocols import Dataset
 from rlhf.registry import Entry, Kind, Registry
@@ -198,6 +198,10 @@ def _register_for(registry: Registry, kind: Kind, owner: str) -> Callable[..., N
     def register(name: str, factory: Callable[..., Any], *, config: type[PartConfig] | None = None) -> None:
         if not callable(factory):
             raise PluginError(f"register({name!r}, ...) wants a callable, given {type(factory).__name__}")
+        if kind == "reward" and config is not None and (taken := RESERVED_OPTIONS & config.model_fields.keys()):
+            raise PluginError(
+                f"reward {name!r} has an option {min(taken)!r}, which is a recipe's own key for every reward; rename it"
+            )
         registry.add(Entry(kind, name, factory, config, owner))
 
     return register
@@ -254,12 +258,25 @@ def _import_file(path: Path) -> ModuleType:
         raise PluginError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module  # before its code runs: its classes must be importable by this name
+    _importing.append(path)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[module_name]
         raise
+    finally:
+        _importing.pop()
     return module
+
+
+_importing: list[Path] = []
+"""One-file plugins whose code is running."""
+
+
+def refuse_while_importing() -> None:
+    """Raise `PluginError` where a plugin's own code starts a run, which would load the plugin, which would start..."""
+    if _importing:
+        raise PluginError(f'{_importing[-1]} trains when it is imported; put that under `if __name__ == "__main__":`')
 
 
 def _with_function(plugins: Plugins, info: PluginInfo, path: Path, function: str) -> PluginInfo:

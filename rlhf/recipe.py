@@ -36,6 +36,8 @@ from rlhf.recipe_file import (
     require_stage_names,
     shipped_recipes,
     table_at,
+    with_plugin_paths_beside,
+    with_reward_files_as_plugins,
 )
 from rlhf.registry import Kind
 from rlhf.validation import validated
@@ -217,9 +219,9 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     data = expand_variables(apply_overrides(data, overrides or {}))
     data.setdefault("name", name)
     single = "stages" not in data
-    data = _with_reward_files_as_plugins(_stages_of(data))
+    data = with_reward_files_as_plugins(_stages_of(data))
     if folder is not None:
-        data = _with_plugin_paths_beside(data, folder)
+        data = with_plugin_paths_beside(data, folder)
     try:
         return validated(Recipe, data, "")
     except ConfigError as error:
@@ -291,53 +293,11 @@ def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _part_long_forms(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """`algorithm: ppo` is short for `algorithm: {type: ppo}`; so for data and engine."""
+    """`algorithm: ppo` is short for `algorithm: {type: ppo}`, so for data and engine; `rewards` is another `reward`."""
+    if "rewards" in stage and "reward" not in stage:
+        stage = {("reward" if key == "rewards" else key): value for key, value in stage.items()}
     short = {key: stage[key] for key in ("algorithm", "data", "engine") if isinstance(stage.get(key), str)}
     return {**stage, **{key: {"type": name} for key, name in short.items()}}
-
-
-def _with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
-    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it; so does `cost`."""
-    settings = table_at(data, "plugins")
-    paths = _paths(settings)
-    evaluation = data.get("evaluation")
-    sides = [evaluation.get(side) for side in ("before", "after")] if isinstance(evaluation, dict) else []
-    for table in (*data["stages"].values(), *(side for side in sides if isinstance(side, dict))):
-        for key in {"reward", "cost"} & table.keys():
-            items = table[key] if isinstance(table[key], list | tuple) else [table[key]]
-            table[key] = [_named_reward(item, paths) for item in items]
-    data["plugins"] = settings | {"paths": paths}
-    return data
-
-
-def _paths(settings: Mapping[str, Any]) -> list[str]:
-    paths = settings.get("paths", ())
-    if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
-        raise ConfigError(f"plugins.paths: a list of files is needed, given {paths!r}")
-    return list(paths)
-
-
-def _named_reward(item: Any, paths: list[str]) -> Any:
-    table = {"type": item} if isinstance(item, str) else item
-    name = table.get("type") if isinstance(table, Mapping) else None
-    if not isinstance(name, str) or ".py:" not in name:
-        return table
-    if name not in paths:
-        paths.append(name)
-    return {**table, "type": name.partition(".py:")[2]}
-
-
-def _with_plugin_paths_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Plugin files are looked for beside the recipe first, then in the working folder."""
-    settings = table_at(data, "plugins")
-    paths = [_beside(path, folder) for path in _paths(settings)]
-    data["plugins"] = settings | {"paths": paths}
-    return data
-
-
-def _beside(spec: str, folder: Path) -> str:
-    file, separator, _ = spec.partition(".py:")
-    return str(folder / spec) if (folder / f"{file}{'.py' if separator else ''}").is_file() else spec
 
 
 def _stage_references(value: Any) -> list[str]:

@@ -181,3 +181,50 @@ def _same_part(default: Any, own: Any) -> bool:
     if not (isinstance(default, dict) and isinstance(own, Mapping)):
         return False
     return bool(own.get("type", default.get("type")) == default.get("type"))
+
+
+# --- rewards and plugins in files of their own -----------------------------------------------------------------------
+
+
+def with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
+    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it; so does `cost`."""
+    settings = table_at(data, "plugins")
+    paths = _paths(settings)
+    evaluation = data.get("evaluation")
+    sides = [evaluation.get(side) for side in ("before", "after")] if isinstance(evaluation, dict) else []
+    for table in (*data["stages"].values(), *(side for side in sides if isinstance(side, dict))):
+        for key in {"reward", "cost"} & table.keys():
+            items = table[key] if isinstance(table[key], list | tuple) else [table[key]]
+            table[key] = [_named_reward(item, paths) for item in items]
+    data["plugins"] = settings | {"paths": paths}
+    return data
+
+
+def _paths(settings: Mapping[str, Any]) -> list[str]:
+    paths = settings.get("paths", ())
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
+        raise ConfigError(f"plugins.paths: a list of files is needed, given {paths!r}")
+    return list(paths)
+
+
+def _named_reward(item: Any, paths: list[str]) -> Any:
+    table = {"type": item} if isinstance(item, str) else item
+    name = table.get("type") if isinstance(table, Mapping) else None
+    if not isinstance(name, str) or ".py:" not in name:
+        return table
+    if name not in paths:
+        paths.append(name)
+    return {**table, "type": name.partition(".py:")[2]}
+
+
+def with_plugin_paths_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Plugin files are looked for beside the recipe first, then in the working folder."""
+    settings = table_at(data, "plugins")
+    paths = [_beside(path, folder) for path in _paths(settings)]
+    data["plugins"] = settings | {"paths": paths}
+    return data
+
+
+def _beside(spec: str, folder: Path) -> str:
+    file, separator, _ = spec.partition(".py:")
+    return str(folder / spec) if (folder / f"{file}{'.py' if separator else ''}").is_file() else spec

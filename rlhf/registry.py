@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -13,6 +14,16 @@ from rlhf.validation import validated
 
 Kind = Literal["reward", "grader", "dataset", "algorithm", "train_engine", "rollout_engine", "tracker"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+_CONTEXT: Mapping[Kind, tuple[str, ...]] = {
+    "reward": ("parts",),
+    "grader": ("parts",),
+    "dataset": (),
+    "algorithm": (),
+    "train_engine": ("spec",),
+    "rollout_engine": ("model",),
+    "tracker": ("folder",),
+}
+"""What a factory is given besides its config."""
 
 
 class Register(Protocol):
@@ -79,4 +90,13 @@ class Registry:
     def build(self, kind: Kind, name: str, options: Mapping[str, Any], *context: Any, where: str = "") -> Any:
         """Build the part: `factory(config, *context)`."""
         config = self.check(kind, name, options, where)
-        return self.get(kind, name, where).factory(config, *context)
+        entry = self.get(kind, name, where)
+        try:
+            inspect.signature(entry.factory).bind(config, *context)
+        except TypeError as error:
+            wanted = f"factory({', '.join(['config', *_CONTEXT[kind]])})"
+            told = f"{kind} {name!r} of plugin {entry.owner!r} cannot be called as {wanted}: {error}"
+            raise PluginError(told) from None
+        except ValueError:  # a callable without a signature to look at
+            pass
+        return entry.factory(config, *context)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from rlhf.config import RewardPart
 from rlhf.errors import ConfigError, nearest
-from rlhf.rewards.asking import AskedReward
 from rlhf.types import Score
 
 Judged = Mapping[str, Score]
@@ -21,26 +20,26 @@ def passes(config: RewardPart, known: Judged) -> bool:
     return score.error is None and score.value is not None and score.value >= config.only_if.at_least
 
 
-def waves(parts: Sequence[AskedReward]) -> list[list[AskedReward]]:
-    """Parts in an order in which gates come before what they guard; those of one wave need not wait for each other."""
-    waves: list[list[AskedReward]] = []
-    known: set[str] = set()
-    left = list(parts)
+def waves(parts: Mapping[str, RewardPart]) -> list[list[str]]:
+    """Names in an order in which gates come before what they guard; those of one wave need not wait for each other."""
+    found: list[list[str]] = []
+    left = dict(parts)
     while left:
-        wave = [part for part in left if part.config.only_if is None or part.config.only_if.reward in known]
+        wave = [
+            name for name, part in left.items() if part.only_if is None or part.only_if.reward in {*parts} - {*left}
+        ]
         if not wave:
-            raise ConfigError(_shut(left[0], [part.name for part in parts]))
-        waves.append(wave)
-        known |= {part.name for part in wave}
-        left = [part for part in left if part not in wave]
-    return waves
+            raise ConfigError(_shut(next(iter(left)), parts))
+        found.append(wave)
+        left = {name: part for name, part in left.items() if name not in wave}
+    return found
 
 
-def _shut(part: AskedReward, names: Sequence[str]) -> str:
-    gate = part.config.only_if
+def _shut(name: str, parts: Mapping[str, RewardPart]) -> str:
+    gate = parts[name].only_if
     assert gate is not None
-    others = [name for name in names if name != part.name]
+    others = [other for other in parts if other != name]
     if gate.reward in others:
-        return f"reward {part.name!r}: only_if names {gate.reward!r}, which waits for {part.name!r} in turn"
+        return f"reward {name!r}: only_if names {gate.reward!r}, which waits for {name!r} in turn"
     known = f"{nearest(gate.reward, others)} Known: {', '.join(others) or 'none beside it'}."
-    return f"reward {part.name!r}: only_if names {gate.reward!r}, which is no reward here.{known}"
+    return f"reward {name!r}: only_if names {gate.reward!r}, which is no reward here.{known}"

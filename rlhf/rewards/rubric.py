@@ -51,7 +51,9 @@ class Rubric:
         self._otherwise, self._combine = otherwise, combine
         self._failures = failures or Failures(what)
         self._normalisers = {part.name: Normaliser(part.config.normalize) for part in parts}
-        self._waves = waves(parts)
+        by_name = {part.name: part for part in parts}
+        ordered = waves({part.name: part.config for part in parts})
+        self._waves = [[by_name[name] for name in wave] for wave in ordered]
         self._threads = ThreadPoolExecutor(max_workers=max(1, len(parts)), thread_name_prefix=what)
 
     # --- asking ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,17 +15,19 @@ from typing import Any
 from rlhf.config import AnswersConfig
 from rlhf.errors import ConfigError, Interrupted, RunError, UserError
 from rlhf.evaluation.report import write_report
-from rlhf.plugins import Plugins, load_plugins
+from rlhf.plugins import Plugins, load_plugins, refuse_while_importing
 from rlhf.protocols import Dataset
 from rlhf.recipe import TITLES, Recipe, check_parts, load_recipe
 from rlhf.runtime.checkpoints import Checkpoints
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
+from rlhf.runtime.given_rewards import GivenReward, with_rewards
 from rlhf.runtime.inline import run_inline
 from rlhf.runtime.journal import DriverJournal, Interruption, Journal
 from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.placement_checks import require_place
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
 from rlhf.runtime.result import RunResult
+from rlhf.runtime.reward_checks import require_rewards
 from rlhf.runtime.sampling_checks import require_sampling_fits
 from rlhf.runtime.stage import StageOutcome
 from rlhf.runtime.vocabularies import require_one_vocabulary, require_one_vocabulary_ahead
@@ -38,11 +40,13 @@ RunStage = Callable[[StagePlan, Journal, bool], StageOutcome]
 
 
 def prepare(
-    recipe: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+    recipe: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | None = None,
+    rewards: Sequence[GivenReward] | None = None,
 ) -> tuple[Recipe, Plugins]:
     """Load recipe and plugins and check all that can be checked before anything expensive starts, data included."""
     loaded = load_recipe(recipe, overrides)
-    plugins = load_plugins(loaded.plugins)
+    loaded, plugins = with_rewards(loaded, rewards) if rewards else (loaded, load_plugins(loaded.plugins))
     plugins.require_healthy()
     check_parts(loaded, plugins)
     for name in loaded.stages:
@@ -51,6 +55,7 @@ def prepare(
             require_model(plan.config.model)
         require_one_vocabulary_ahead(loaded, plan)
         require_sampling_fits(loaded, plan)
+        require_rewards(plan, plugins)
         require_place(plan)
     if loaded.evaluation is not None:
         check_evaluation(loaded.evaluation)
@@ -63,9 +68,11 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    rewards: Sequence[GivenReward] | None = None,
 ) -> RunResult:
     """Run a recipe; see `rlhf.train`."""
-    loaded, plugins = prepare(recipe, overrides)
+    refuse_while_importing()
+    loaded, plugins = prepare(recipe, overrides, rewards)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
     _claim(folder, loaded, resume=resume)
     started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0

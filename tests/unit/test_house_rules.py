@@ -26,7 +26,7 @@ REGISTRY = re.compile(
 )
 
 CODE_CARRIERS = {"pickle", "cloudpickle", "dill", "shelve", "marshal"}
-GUEST_MAY_IMPORT = ("rlhf", "rlhf.types", "rlhf.protocols", "rlhf.functional")
+GUEST_MAY_IMPORT = ("rlhf", "rlhf.errors", "rlhf.types", "rlhf.protocols", "rlhf.functional")
 
 Rule = Callable[[Path, str, ast.Module], Iterator[str]]
 

@@ -1,0 +1,72 @@
+"""Rewards given from Python: `rlhf.train(recipe, rewards=[my_function])`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf.errors import ConfigError
+from rlhf.plugins import Plugins, load_plugins
+from rlhf.recipe import Recipe, StageConfig, load_recipe
+from rlhf.registry import Entry
+from rlhf.runtime.plan import build_algorithm
+
+GivenReward = str | Mapping[str, Any] | Callable[..., Any]
+"""A name, a table as in a recipe, or a function."""
+_OWNER = "given from Python"
+
+
+def with_rewards(recipe: Recipe, rewards: Sequence[GivenReward]) -> tuple[Recipe, Plugins]:
+    """The recipe with these rewards in every stage that samples, and the plugins they are in.
+
+    A function that lives in a file travels by that file. Any other can be called in this process only.
+    """
+    tables = [_table(reward) for reward in rewards]
+    given = zip(tables, rewards, strict=True)
+    loose = {table["type"]: reward for table, reward in given if callable(reward) and _is_loose(reward)}
+    if loose and recipe.runtime.type == "ray":
+        raise ConfigError(
+            f"rewards: {next(iter(loose))!r} is in no file that other processes could read; on Ray give a function of "
+            'a file, as in rewards=["my_reward.py:score"], or run in this process: {"runtime.type": "inline"}'
+        )
+    # Read like a recipe's own, so that names of files become plugins.
+    stage = {"algorithm": "grpo", "model": "-", "data": "-", "reward": tables}
+    read = load_recipe({"name": recipe.name, "stages": {"given": stage}, "plugins": recipe.plugins.model_dump()})
+    plugins = load_plugins(read.plugins)
+    for name, function in loose.items():
+        plugins.registry.add(Entry("reward", name, function, None, _OWNER))
+    replaced = {"reward": read.stages["given"].reward}
+    stages = {
+        name: stage.model_copy(update=replaced) if _learns_from_rewards(stage, plugins) else stage
+        for name, stage in recipe.stages.items()
+    }
+    if stages == recipe.stages:
+        raise ConfigError(f"rewards: no stage of {recipe.name!r} samples, so none would be asked")
+    return recipe.model_copy(update={"stages": stages, "plugins": read.plugins}), plugins
+
+
+def _table(reward: GivenReward) -> dict[str, Any]:
+    if isinstance(reward, str):
+        return {"type": reward}
+    if isinstance(reward, Mapping):
+        return dict(reward)
+    if not callable(reward):
+        raise ConfigError(f"rewards: a function, a name or a table is needed, given {type(reward).__name__}")
+    name = getattr(reward, "__name__", type(reward).__name__).strip("<>")
+    if _is_loose(reward):
+        return {"type": name, "processes": 0}
+    return {"type": f"{inspect.getsourcefile(reward)}:{name}"}
+
+
+def _is_loose(reward: Callable[..., Any]) -> bool:
+    """A function that importing a file would not give: typed in, nested, a lambda, or an object."""
+    name = getattr(reward, "__qualname__", "<object>")
+    code = getattr(inspect.unwrap(reward), "__code__", None)
+    return code is None or not name.isidentifier() or not Path(code.co_filename).is_file()
+
+
+def _learns_from_rewards(stage: StageConfig, plugins: Plugins) -> bool:
+    needs = build_algorithm(stage, plugins).needs
+    return "rollout" in needs and "teacher" not in needs
