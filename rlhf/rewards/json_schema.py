@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -14,8 +15,9 @@ from rlhf.protocols import Parts
 from rlhf.rewards.schema_validator import SchemaValidator
 from rlhf.types import Rollout, Score
 
-DEEPEST = 64
-"""Levels of nesting a completion may have; RFC 8259, section 9, lets a reader set such a limit."""
+# RFC 8259, section 9, lets a reader limit depth and range; nobody's schema asks for more.
+DEEPEST = 64  # levels of objects and arrays
+MOST_DIGITS = 308  # of an integer, as of a double
 
 
 class JsonSchemaConfig(PartConfig):
@@ -49,8 +51,8 @@ class JsonSchema:
     """1 where the completion, or its one fenced block, is JSON that satisfies the schema, else 0, as where it is empty.
 
     JSON is RFC 8259: no NaN, no comments, no trailing commas; any Unicode. More than 64 levels of nesting, or a number
-    of more than 4300 digits, is not accepted. `format` is an annotation, which the draft leaves unchecked. A completion
-    on which the schema's patterns or references run away is an error. Library: jsonschema.
+    beyond the range of a double, is not accepted. `format` is an annotation, which the draft leaves unchecked. Where
+    the schema's patterns or references run away on a completion, that is an error. Library: jsonschema.
     """
 
     def __init__(self, config: JsonSchemaConfig, parts: Parts) -> None:
@@ -105,11 +107,24 @@ def fenced_blocks(text: str) -> list[str]:
 
 
 def _parsed(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse_constant)
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_double, parse_int=_integer)
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _double(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("a number is beyond the range of a double")
+    return number
+
+
+def _integer(digits: str) -> int:
+    if len(digits.removeprefix("-")) > MOST_DIGITS:
+        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+    return int(digits)
 
 
 def _depth(value: Any) -> int:

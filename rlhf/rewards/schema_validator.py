@@ -1,12 +1,13 @@
-"""A JSON schema that reads nothing from the network and whose patterns give up in time.
+"""A JSON schema that reads nothing from the network and ends in time, whatever a policy writes.
 
-jsonschema's own keywords search with `re`, which cannot be interrupted, and follow a `$ref` to other hosts. Here they
-search with `TimedPattern`, and a reference must lead to a place in the schema itself.
+jsonschema's own keywords search with `re`, which cannot be interrupted, compare each item of an array with each other,
+and follow a `$ref` to other hosts. Here they search with `TimedPattern`, compare items by a key, and a reference must
+lead to a place in the schema itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from rlhf.rewards.timed_patterns import TimedPattern
@@ -32,7 +33,7 @@ class SchemaValidator:
             draft.check_schema(schema, format_checker=FormatChecker(formats=()))
         except SchemaError as error:
             raise ValueError(f"not a JSON schema: {error.json_path}: {error.message}") from None
-        keywords = _TimedKeywords(time_limit)
+        keywords = _Keywords(time_limit)
         _check_parts(schema, keywords)
         timed = extend(
             draft,
@@ -40,6 +41,7 @@ class SchemaValidator:
                 "pattern": keywords.pattern,
                 "patternProperties": keywords.pattern_properties,
                 "additionalProperties": keywords.additional_properties,
+                "uniqueItems": keywords.unique_items,
             },
         )
         self._validator = timed(schema, registry=EMPTY_REGISTRY)
@@ -49,8 +51,8 @@ class SchemaValidator:
         return bool(self._validator.is_valid(value))
 
 
-class _TimedKeywords:
-    """The keywords that search, as jsonschema calls them: `keyword(validator, its value, instance, schema)`."""
+class _Keywords:
+    """Those that are ours, as jsonschema calls them: `keyword(validator, its value, instance, schema)`."""
 
     def __init__(self, time_limit: float) -> None:
         self._time_limit = time_limit
@@ -85,6 +87,19 @@ class _TimedKeywords:
             if name not in named and not any(self.matches(pattern, name) for pattern in patterns):
                 yield from validator.descend(value, inner, path=name)
 
+    def unique_items(self, validator: Any, wanted: bool, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+        if wanted and isinstance(instance, list) and len({_key(item) for item in instance}) < len(instance):
+            yield _breach("its items are not all different")
+
+
+def _key(value: Any) -> Hashable:
+    """Equal for values that are equal in JSON: 1 is 1.0 and not true, and the order of members does not count."""
+    if isinstance(value, dict):
+        return dict, frozenset((name, _key(item)) for name, item in value.items())
+    if isinstance(value, list):
+        return list, tuple(map(_key, value))
+    return isinstance(value, bool), value
+
 
 def _breach(message: str) -> Exception:
     from jsonschema.exceptions import ValidationError
@@ -93,7 +108,7 @@ def _breach(message: str) -> Exception:
     return error
 
 
-def _check_parts(schema: Mapping[str, Any], keywords: _TimedKeywords) -> None:
+def _check_parts(schema: Mapping[str, Any], keywords: _Keywords) -> None:
     """`ValueError` for a pattern that is none, and for a reference that leads nowhere or to another host."""
     from referencing import Resource
     from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY
@@ -110,7 +125,7 @@ def _check_parts(schema: Mapping[str, Any], keywords: _TimedKeywords) -> None:
         raise ValueError("unevaluatedProperties beside patternProperties has no time limit; use additionalProperties")
 
 
-def _check_part(part: Mapping[str, Any], resolver: Any, keywords: _TimedKeywords) -> None:
+def _check_part(part: Mapping[str, Any], resolver: Any, keywords: _Keywords) -> None:
     from referencing.exceptions import Unresolvable
 
     for keyword in ("$ref", "$dynamicRef", "$recursiveRef"):

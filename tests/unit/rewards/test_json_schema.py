@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ GOOD = '{"name": "Zoë", "age": 7}'
         ("{'name': 'Zoë'}", 0.0),
         ('{"name": "Zoë",}', 0.0),
         ('{"name": "Zoë", "age": NaN}', 0.0),
+        ('{"name": "Zoë", "age": ' + "9" * 308 + "}", 1.0),
+        ('{"name": "Zoë", "age": ' + "9" * 309 + "}", 0.0),
         ('{"name": "Zoë", "age": ' + "9" * 5000 + "}", 0.0),
+        ('{"name": "Zoë", "age": 1e309}', 0.0),
         ("[" * 100_000, 0.0),
     ],
 )
@@ -103,6 +107,34 @@ def test_drafts_references_and_properties_by_pattern_work(build: Any, rollout: A
     reward = build("json_schema", inline=by_pattern)
     texts = ('{"id": "x", "É": 1, "b": null}', '{"É": "1"}', '{"b": 1}', "[1]")
     assert [value(reward, rollout(text)) for text in texts] == [1.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ('[1, true, [1], [true], {}, [], null, 0, false, "", {"a": 1}, {"b": 1}]', 1.0),
+        ("[1, 1.0]", 0.0),
+        ('[{"a": 1, "b": [2]}, {"b": [2.0], "a": 1}]', 0.0),
+        ("[null, null]", 0.0),
+        ('"no array"', 1.0),
+    ],
+)
+def test_items_are_told_apart_as_json_does(build: Any, rollout: Any, value: Any, said: str, expected: float) -> None:
+    assert value(build("json_schema", inline={"uniqueItems": True}), rollout(said)) == expected
+    assert value(build("json_schema", inline={"uniqueItems": False}), rollout(said)) == 1.0
+
+
+def test_many_items_are_told_apart_in_time(build: Any, rollout: Any, value: Any) -> None:
+    items = [item for n in range(10_000) for item in ([n], {"a": n}, n)]
+    start = time.process_time()
+    assert value(build("json_schema", inline={"uniqueItems": True}), rollout(json.dumps(items))) == 1.0
+    assert time.process_time() - start < 10  # each with each other would be many minutes
+
+
+@pytest.mark.parametrize("number", ["9" * 308, "1.7e308", "-" + "9" * 308, "1e-300", "0"])
+def test_large_numbers_break_no_arithmetic(build: Any, rollout: Any, value: Any, number: str) -> None:
+    schema = {"multipleOf": 0.1, "maximum": 1e300, "exclusiveMinimum": -5}
+    assert value(build("json_schema", inline=schema), rollout(number)) in (0.0, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,27 @@ def test_version_1_carries_the_rows_and_nothing_that_was_not_named(build: Any, r
     assert service.paths == ["/score?model=a%20b"]
     assert service.headers[0]["Content-Type"] == "application/json"
     assert "Authorization" not in service.headers[0]
+
+
+def test_the_page_shows_what_is_sent_and_a_service_that_answers(build: Any, rollout: Any, repo_root: Path) -> None:
+    pytest.importorskip("fastapi", reason="the page's service is written with fastapi (extra `serve`)")
+    page = (repo_root / "docs" / "rewards.md").read_text(encoding="utf-8")
+    request, answer = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)
+
+    class Asked:
+        async def json(self) -> Any:
+            return request
+
+    (turns,) = request["prompts"]
+    row = rollout("4", "4", {"difficulty": 1}, messages=turns, id="rows.jsonl:17")
+    replies = [says(answer), says(asyncio.run(names["score"](Asked())))]
+    with serving(*replies) as service:
+        reward = build("remote", url=service.url, metadata=["difficulty"])
+        assert reward([row]) == [Score(value=0.75, parts={"style": 0.5, "facts": 1.0})]
+        assert reward([row]) == [Score(value=1.0)]
+    assert service.bodies == [request, request]
 
 
 def test_rows_go_in_batches_and_come_back_in_order(build: Any, rollout: Any) -> None:
