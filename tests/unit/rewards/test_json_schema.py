@@ -61,6 +61,8 @@ def test_a_completion_is_json_of_the_schema_or_is_not(
         (f"````json\n{GOOD}\n````", 1.0, 1.0, 0.0),
         (f"```python\nprint(1)\n```\n```json\n{GOOD}\n```", 1.0, 1.0, 0.0),
         (f"```json\n{GOOD}\n```\n```json\n{GOOD}\n```", 0.0, 0.0, 0.0),  # which of the two?
+        (f"````md\n```json\n{GOOD}\n```\n````\n```json\n{GOOD}\n```", 1.0, 1.0, 0.0),
+        (f"```md\n```json\n```\n```json\n{GOOD}\n```", 1.0, 1.0, 0.0),
         (f"```json\n{GOOD}", 0.0, 0.0, 0.0),
         (f"```json {GOOD} ```", 0.0, 0.0, 0.0),
     ],

@@ -48,6 +48,7 @@ def test_text_outside_is_fine_where_the_recipe_says_so(build: Any, rollout: Any,
     reward = build("format", tags=["think", "answer"], text_outside=True)
     assert value(reward, rollout(f"Well: {GOOD} Done.")) == 1.0
     assert value(reward, rollout(f"{GOOD}<answer>5</answer>")) == 0.0
+    assert value(build("format", tags=["a"], text_outside=True), rollout("</a>4<a>5")) == 0.0
 
 
 def test_the_prompt_may_open_the_first_tag(build: Any, rollout: Any, value: Any) -> None:

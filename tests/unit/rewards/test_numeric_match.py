@@ -34,6 +34,7 @@ from rlhf.rewards.numbers_in_text import numbers_in
         ("3,14", ",", ["3.14"]),
         (".5 and 0.5", ".", ["0.5", "0.5"]),
         ("6.02e23.", ".", ["6.02e23"]),
+        ("5e12345, 1e5.5", ".", ["5", "12345", "1", "5.5"]),
         ("1e-3 2E+2 2e\u22123", ".", ["0.001", "200", "0.002"]),
         ("١٢٫ and １２", ".", ["12", "12"]),
         ("no number", ".", []),
@@ -55,10 +56,11 @@ def test_numbers_are_read_as_people_write_them(text: str, decimal: str, expected
         ("0.1", "1e-1", {}, 1.0),
         ("3.14", "3.14159", {}, 0.0),
         ("3.14", "3.14159", {"abs_tolerance": 0.01}, 1.0),
-        ("0.3", "0.2", {"abs_tolerance": 0.1}, 1.0),  # 0.3 - 0.2 is below a tenth in floats, above in others
+        ("0.5", "0.2", {"abs_tolerance": 0.3}, 1.0),  # the float 0.3 is a little less
         ("101", "100", {"rel_tolerance": 0.01}, 1.0),
         ("101.01", "100", {"rel_tolerance": 0.01}, 0.0),
         ("99", "-100", {"rel_tolerance": 0.01}, 0.0),
+        ("-99", "-100", {"rel_tolerance": 0.01}, 1.0),
         ("85%", "85", {}, 1.0),
         ("85 %", "0.85", {"percent": "divide"}, 1.0),
         ("0.85", "85%", {"percent": "divide"}, 1.0),
