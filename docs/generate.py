@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections.abc
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -172,7 +173,7 @@ def _type_text(annotation: Any) -> str:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "a [part](#parts)" if annotation is Part else f"[{annotation.__name__}](#{annotation.__name__.lower()})"
     name: str = annotation.__name__
-    return {"str": "text", "NoneType": "null"}.get(name, name)
+    return {"str": "text", "NoneType": "null", "Any": "anything"}.get(name, name)
 
 
 def _default_text(field: FieldInfo) -> str:
@@ -195,7 +196,7 @@ def _cell(text: str) -> str:
 
 
 def _linked(text: str) -> str:
-    return text.replace("docs/data.md", "[docs/data.md](data.md)")
+    return re.sub(r"docs/(\w+\.md)", r"[docs/\1](\1)", text)
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
