@@ -62,7 +62,7 @@ class Checker:
         assert self.process.stdout, "opened as a pipe"
         self._requests, self._replies = self.process.stdin, self.process.stdout
         self._unread = b""
-        self._said_ready = False
+        self.said_ready = False
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
         """The reply to a request of `checker_process.py`.
@@ -71,12 +71,12 @@ class Checker:
             CheckStopped, CheckLost: there is none, and the process is over.
             PluginError: math-verify cannot be loaded there.
         """
-        if not self._said_ready:
+        if not self.said_ready:
             first = self._read(_START_SECONDS)
             if "missing" in first:
                 self.close()
                 raise PluginError(f"reward 'math_verify' cannot load math-verify ({first['missing']}): {INSTALL}")
-            self._said_ready = True
+            self.said_ready = True
         self._write(json.dumps(request).encode() + b"\n")
         return self._read(self.seconds * _PATIENCE)
 
@@ -116,7 +116,7 @@ class Checker:
     def _blame(self) -> CheckStopped | CheckLost:
         """Of the end of the process while an answer was due."""
         ending = self._ending()
-        if not self._said_ready:
+        if not self.said_ready:
             return CheckLost(f"the checker did not start ({ending})")
         if self.process.returncode == -signal.SIGPROF:
             return CheckStopped(f"it took more than {self.seconds:g} s of processor time")
@@ -135,14 +135,14 @@ class CheckerPool:
     def __init__(self, size: int, seconds: float) -> None:
         self.size = size
         self.seconds = seconds
-        self._live: set[Checker] = set()
+        self.live: set[Checker] = set()
         self._open()
-        weakref.finalize(self, _close_all, self._live)  # with the pool, or at exit
+        self.close = weakref.finalize(self, _close_all, self.live)  # called at the latest with the pool, or at exit
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
         """As of `Checker`. A process that is lost is replaced, and the new one asked once more."""
         if self._owner != os.getpid():  # a forked child must not talk into its parent's pipes
-            self._live.clear()
+            self.live.clear()
             self._open()
         try:
             return self._ask_one(request)
@@ -161,7 +161,7 @@ class CheckerPool:
         try:
             if checker is None:
                 checker = Checker(self.seconds)
-                self._live.add(checker)
+                self.live.add(checker)
             reply = checker.ask(request)
             if not reply["retire"]:
                 kept = checker
@@ -169,7 +169,7 @@ class CheckerPool:
         finally:
             if kept is None and checker is not None:
                 checker.close()
-                self._live.discard(checker)
+                self.live.discard(checker)
             self._slots.put(kept)
 
 

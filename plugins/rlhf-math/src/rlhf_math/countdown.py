@@ -20,7 +20,7 @@ from rlhf_math.references import BadReferenceError
 
 _SPELLINGS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "[": "(", "]": ")"})
 _ARITHMETIC = re.compile(r"[0-9+\-*/() ]+")
-_BULLET = re.compile(r"[-+] |[* ]+")
+_BULLET = re.compile(r"^ *(?:[-+] +|\*[* ]*)?")
 _MAX_LENGTH, _MAX_SIDES = 300, 8
 """Characters of an expression, which bound its depth, and sides of an equation that are looked at."""
 
@@ -110,7 +110,7 @@ def _answer(text: str) -> ast.expr | None:
 def _arithmetic_end(text: str) -> str:
     """`15 * (10 + 42)` of "So the answer is **15 * (10 + 42)**", or of a line that begins with a bullet."""
     end = text[len(text.rstrip("0123456789+-*/() ")) :]
-    return _BULLET.sub("", end, count=1).rstrip("* ") if _BULLET.match(end) else end.rstrip("* ")
+    return _BULLET.sub("", end).rstrip("* ")
 
 
 def _first_computed(sides: Sequence[str]) -> ast.expr | None:

@@ -40,7 +40,7 @@ class VerifiedConfig(PartConfig):
 
 @dataclass(frozen=True)
 class _Reading:
-    """Whether a reference is mathematics to the library, or why rows with it cannot be judged."""
+    """Whether the library can work with a reference, or why rows with it cannot be judged."""
 
     is_mathematics: bool
     fault: str | None = None
@@ -49,9 +49,10 @@ class _Reading:
 class Verified:
     """1 where the completion's answer equals the reference, else 0.
 
-    Parts: `answered` (an answer was found that can be read) and `stopped` (comparing it took too long or crashed the
-    checker, which costs the completion its point and the run nothing). A reference that is malformed, or that by itself
-    takes too long, is an error of its row; one that the library cannot read is compared as text, as `boxed` does.
+    Parts: `answered` (an answer was found that can be read), `stopped` (comparing it took too long or crashed the
+    checker, which costs the completion its point and the run nothing) and `as_text` (the reference itself is beyond the
+    library, which cannot read it or takes too long to work it out: it is compared as text, as `boxed` does). An empty
+    or malformed reference is an error of its row.
     """
 
     def __init__(self, config: VerifiedConfig, parts: Parts) -> None:
@@ -94,12 +95,12 @@ class Verified:
     def _read(self, expected: str) -> _Reading:
         """What the checker makes of a reference by itself."""
         try:
-            reply = self.pool.ask({"reference": expected})
-        except CheckStopped as stopped:
-            return _Reading(False, f"the reference cannot be worked out ({stopped}), given {expected!r:.80}")
-        if not reply["parsed"] and not is_balanced(expected):
+            is_mathematics: bool = self.pool.ask({"reference": expected})["parsed"]
+        except CheckStopped:
+            is_mathematics = False
+        if not is_mathematics and not is_balanced(expected):
             return _Reading(False, f"the reference has braces that do not match, given {expected!r:.80}")
-        return _Reading(is_mathematics=reply["parsed"])
+        return _Reading(is_mathematics)
 
     def _request(self, text: str) -> dict[str, str] | None:
         """The answer if the completion marks one, or the end of its text to look for words; None for neither."""
@@ -115,8 +116,11 @@ class Verified:
 def _compared_as_text(expected: str, given: dict[str, str] | None) -> Score:
     r"""For references beyond the library, such as `\aleph_0`."""
     answer = (given or {}).get("answer")
-    return _verdict(right=answer is not None and same_answer(answer, expected), answered=answer is not None)
+    return _verdict(
+        right=answer is not None and same_answer(answer, expected), answered=answer is not None, as_text=True
+    )
 
 
-def _verdict(*, right: bool, answered: bool, stopped: bool = False) -> Score:
-    return Score(value=float(right), parts={"answered": float(answered), "stopped": float(stopped)})
+def _verdict(*, right: bool, answered: bool, stopped: bool = False, as_text: bool = False) -> Score:
+    parts = {"answered": float(answered), "stopped": float(stopped), "as_text": float(as_text)}
+    return Score(value=float(right), parts=parts)
