@@ -17,8 +17,9 @@ from rlhf_code.inside.confinement import Limits
 from rlhf_code.sandbox import Sandbox, SandboxError
 
 _LEAST_OUTPUT_BYTES = 1 << 20
-_THREADED = "import threading; t = threading.Thread(target=print, args=('isolated',)); t.start(); t.join()"
-_PLAIN = "print('isolated')"
+# Each loads a module anew, which shows that the interpreter's library can be read.
+_PLAIN = "import colorsys\nprint('isolated')"
+_THREADED = "import colorsys, threading\nt = threading.Thread(target=print, args=('isolated',))\nt.start()\nt.join()"
 
 
 class CodeTests:

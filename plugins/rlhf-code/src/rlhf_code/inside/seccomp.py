@@ -23,8 +23,9 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "setpriority": (141, 140),
     "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
     "sched_setaffinity": (203, 122), "ioprio_set": (251, 30), "migrate_pages": (256, 238), "move_pages": (279, 239),
-    # network; socketpair stays, asyncio lives on it
-    "socket": (41, 198),
+    # network; socketpair stays, asyncio lives on it, but its sockets speak to each other only
+    "socket": (41, 198), "connect": (42, 203), "bind": (49, 200), "listen": (50, 201), "accept": (43, 202),
+    "accept4": (288, 242), "sendmsg": (46, 211), "sendmmsg": (307, 269),
     # namespaces and mounts
     "unshare": (272, 97), "setns": (308, 268), "chroot": (161, 51), "pivot_root": (155, 41), "mount": (165, 40),
     "umount2": (166, 39), "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
@@ -53,10 +54,10 @@ ATTRIBUTES_OF_FILES: dict[str, tuple[int | None, int | None]] = {
     "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
 }  # fmt: skip
 
-# Judged by their first or second argument.
+# Judged by an argument.
 LOOKED_AT: dict[str, tuple[int, int]] = {
     "clone": (56, 220), "clone3": (435, 435), "kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261),
-    "prctl": (157, 167), "fcntl": (72, 25), "ioctl": (16, 29),
+    "prctl": (157, 167), "fcntl": (72, 25), "ioctl": (16, 29), "sendto": (44, 206),
 }  # fmt: skip
 
 LAST_KNOWN = 462  # mseal, Linux 6.10; what came later does not exist in here
@@ -64,7 +65,8 @@ LAST_KNOWN = 462  # mseal, Linux 6.10; what came later does not exist in here
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOAD, _IF_EQUAL, _IF_AT_LEAST, _IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _EPERM, _ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
-_NUMBER, _ARCH, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24
+_NUMBER, _ARCH = 0, 4
+_ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_4 = 16, 24, 48  # the lower half of each; the upper is 4 further
 _CLONE_THREAD = 0x10000
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 1, 22, 2
 _SIGNALS_BY_FCNTL = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX: any signal to any process of the same user
@@ -118,6 +120,9 @@ def _rule(name: str, pid: int, *, alone: bool) -> list[bytes]:
     if name in ("kill", "tgkill", "prlimit64"):
         own = [pid, 0] if name == "prlimit64" else [pid]
         return [_line(_LOAD, _ARGUMENT_0), *_each(own, allow), refuse]
+    if name == "sendto":  # without an address it is send()
+        halves = [_line(_LOAD, _ARGUMENT_4), _line(_IF_EQUAL, 0, 1, 0), refuse]
+        return [*halves, _line(_LOAD, _ARGUMENT_4 + 4), _line(_IF_EQUAL, 0, 1, 0), refuse, allow]
     if name == "prctl":
         return [_line(_LOAD, _ARGUMENT_0), *_each([_PR_SET_PDEATHSIG], refuse), allow]
     commands = _SIGNALS_BY_FCNTL if name == "fcntl" else (*_SIGNALS_BY_IOCTL, _PUSH_INTO_TERMINAL)

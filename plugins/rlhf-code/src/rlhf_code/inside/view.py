@@ -53,10 +53,12 @@ def move_in(proc: int) -> None:
 
 
 def look_only() -> None:
-    """Without namespaces: read the same files where they are, and no others; write nothing."""
+    """Without namespaces: read the same files where they are, and no others; write nothing.
+
+    The user stays the same one: who else could read an interpreter in that user's home? Capabilities go later.
+    """
     folders, _ = _shown()
     opened = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in folders if Path(path).is_dir()]
-    linux.stop_being_root()
     linux.forbid_new_privileges()
     landlock.allow_reading(opened)
     for fd in opened:
