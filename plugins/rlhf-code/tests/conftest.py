@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rlhf_code.config import CodeTestsConfig
+from rlhf_code.reward import CodeTests
 
 from rlhf.errors import ResourceError
 from rlhf.types import Completion, Prompt, Rollout, Score
-from rlhf_code.config import CodeTestsConfig
-from rlhf_code.reward import CodeTests
 
 MARK = "hostile-mark"
 CONTENT = "SECRET-OF-THE-OUTSIDE"
@@ -143,7 +143,7 @@ class Trial:
 
 @pytest.fixture(scope="session", params=["namespaces", "process"])
 def _one_trial(request: pytest.FixtureRequest, outside: Outside) -> Iterator[Trial]:
-    config = CodeTestsConfig(isolation=request.param, score="share", seconds=6, cpu_seconds=2, memory_mb=256)
+    config = CodeTestsConfig(isolation=request.param, score="share", seconds=3, cpu_seconds=1, memory_mb=256)
     try:
         reward = CodeTests(config, None)  # type: ignore[arg-type] - it asks nothing of the parts
     except ResourceError as error:

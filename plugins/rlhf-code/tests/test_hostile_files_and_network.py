@@ -42,8 +42,15 @@ FILES = {
     "attributes": "attempt(os.setxattr, '@CANARY@', 'user.hostile', b'1')",
     "passwords": "attempt(open, '/etc/passwd'); attempt(open, '/etc/shadow')",
     "home": "attempt(os.listdir, os.path.expanduser('~') + '/.ssh'); attempt(open, '/root/.bashrc')",
-    "search": "for folder, _, names in os.walk('/'):\n    if 'canary.txt' in names: print('ESCAPED', folder)",
-    "environment": "if os.environ: print('ESCAPED')\nattempt(open, '/proc/self/environ'); attempt(open, '/proc/@TESTS_PID@/environ')",
+    "search": """
+for folder, folders, names in os.walk('/'):
+    folders[:] = [name for name in folders if not name.startswith('lib')]
+    if 'canary.txt' in names: print('ESCAPED', folder)
+""",
+    "environment": """
+if os.environ: print('ESCAPED')
+attempt(open, '/proc/self/environ'); attempt(open, '/proc/@TESTS_PID@/environ')
+""",
     "environment in memory": """
 environ = ctypes.POINTER(ctypes.c_char_p).in_dll(libc, 'environ')
 i = 0
@@ -88,7 +95,9 @@ attempt(open, json.__file__, 'a')
 attempt(open, os.path.dirname(json.__file__) + '/hostile-mark.py', 'w')
 attempt(os.unlink, json.__file__)
 """,
-    "write elsewhere": "for d in ('', '/usr', '/etc', '/run', '/dev', '/var/tmp'): attempt(open, d + '/hostile-mark', 'w')",
+    "write elsewhere": """
+for folder in ('', '/usr', '/etc', '/run', '/dev', '/var/tmp'): attempt(open, folder + '/hostile-mark', 'w')
+""",
     "become root": """
 other = 0 if os.getuid() else 4711  # `process` keeps the user, who may be root by name, with none of its rights
 for change in (os.setuid, os.setgid, os.seteuid): attempt(change, other)
@@ -117,10 +126,16 @@ NETWORK = {
     "version 6": "attempt(lambda: socket.socket(socket.AF_INET6).connect(('::1', @TCP@)))",
     "names": "attempt(socket.getaddrinfo, 'example.com', 80)",
     "urllib": "import urllib.request\nattempt(urllib.request.urlopen, 'http://127.0.0.1:@TCP@/', None, 2)",
-    "http": "import http.client\nattempt(http.client.HTTPConnection('127.0.0.1', @TCP@, timeout=2).request, 'GET', '/')",
+    "http": """
+import http.client
+attempt(http.client.HTTPConnection('127.0.0.1', @TCP@, timeout=2).request, 'GET', '/')
+""",
     "asyncio": "import asyncio\nattempt(lambda: asyncio.run(asyncio.open_connection('127.0.0.1', @TCP@)))",
     "server": "attempt(socket.create_server, ('0.0.0.0', 0))",
-    "system call": "attempt(lambda: denied(libc.syscall(41 if sys.maxsize and os.uname().machine == 'x86_64' else 198, 2, 1, 0)))",
+    "system call": """
+number = 41 if os.uname().machine == 'x86_64' else 198
+attempt(lambda: denied(libc.syscall(number, 2, 1, 0)))
+""",
     "pair that connects": "a, b = socket.socketpair()\nattempt(a.connect, '@UNIX@')",
     "pair that sends elsewhere": """
 a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)

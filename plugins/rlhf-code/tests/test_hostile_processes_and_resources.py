@@ -23,7 +23,10 @@ def denied(result):
 
 PROCESSES = {
     "fork": "attempt(os.fork)",
-    "fork without the library": "attempt(lambda: denied(libc.syscall(57 if os.uname().machine == 'x86_64' else 220, 17, 0, 0, 0, 0)))",
+    "fork without the library": """
+number, flags = (57, 0) if os.uname().machine == 'x86_64' else (220, 17)
+attempt(lambda: denied(libc.syscall(number, flags, 0, 0, 0, 0)))
+""",
     "fork by clone3": "attempt(lambda: denied(libc.syscall(435, ctypes.create_string_buffer(88), 88)))",
     "fork bomb": "while True:\n    try: os.fork()\n    except OSError: break",
     "daemon": """
@@ -46,7 +49,10 @@ def run():
     os.execve(fd, ['x'], {})
 attempt(run)
 """,
-    "multiprocessing": "import multiprocessing as m\nattempt(lambda: m.get_context('fork').Process(target=print).start())",
+    "multiprocessing": """
+import multiprocessing as m
+attempt(lambda: m.get_context('fork').Process(target=print).start())
+""",
     "kill the parent": "attempt(lambda: os.kill(os.getppid() or 1 << 30, 9))",
     "kill by number": "for pid in (@PID@, @TESTS_PID@): attempt(os.kill, pid, 9)",
     "kill everyone": "attempt(os.kill, -1, 9)",
@@ -65,7 +71,10 @@ attempt(fcntl.ioctl, r, 0x8901, b'\\\\0' * 4)
     "trace": "attempt(lambda: denied(libc.ptrace(16, @PID@, 0, 0)))\nattempt(lambda: denied(libc.ptrace(0, 0, 0, 0)))",
     "read its memory": "attempt(lambda: denied(libc.process_vm_readv(@PID@, None, 0, None, 0, 0)))",
     "limits of another": "attempt(resource.prlimit, @PID@, resource.RLIMIT_CPU, (1, 1))",
-    "pace of another": "attempt(os.setpriority, os.PRIO_PROCESS, @PID@, 19)\nattempt(os.setpriority, os.PRIO_USER, 0, 19)",
+    "pace of another": """
+attempt(os.setpriority, os.PRIO_PROCESS, @PID@, 19)
+attempt(os.setpriority, os.PRIO_USER, 0, 19)
+""",
     "processors of another": "attempt(os.sched_setaffinity, @PID@, {0})",
     "descriptors of another": "attempt(lambda: denied(libc.syscall(438, 0, 0, 0)))",
     "stay when the parent dies": "attempt(lambda: denied(libc.prctl(1, 0, 0, 0, 0)))",
@@ -81,7 +90,10 @@ for number in (321, 280, 298, 241, 323, 282, 425, 248, 217, 250, 219, 172, 246, 
         attempt(lambda: denied(libc.syscall(number, 0, 0, 0, 0, 0)))
 """,
     "calls of the future": "for number in range(463, 600): attempt(lambda: denied(libc.syscall(number, 0, 0, 0, 0)))",
-    "shared memory": "attempt(lambda: denied(libc.shmget(0, 4096, 0o1666)))\nattempt(lambda: denied(libc.mq_open(b'/x', 66)))",
+    "shared memory": """
+attempt(lambda: denied(libc.shmget(0, 4096, 0o1666)))
+attempt(lambda: denied(libc.mq_open(b'/x', 66)))
+""",
     "close everything": "os.closerange(3, 1 << 16)",
     "lift the filter": "attempt(lambda: denied(libc.prctl(22, 0, 0, 0, 0)))",
 }
@@ -89,7 +101,12 @@ for number in (321, 280, 298, 241, 323, 282, 425, 248, 217, 250, 219, 172, 246, 
 # What the program must not be able to do, so that it fails; each says within how many seconds.
 EXHAUSTION = {
     "endless loop": "while True: pass",
-    "endless loop that ignores signals": "for n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n    except (OSError, ValueError): pass\nwhile True: pass",
+    "endless loop that ignores signals": """
+for n in range(1, 65):
+    try: signal.signal(n, signal.SIG_IGN)
+    except (OSError, ValueError): pass
+while True: pass
+""",
     "endless sleep": "time.sleep(1000)",
     "endless output": "while True: print('x' * 10000)",
     "endless output without a buffer": "while True: os.write(1, b'x' * 65536)",
@@ -100,7 +117,10 @@ EXHAUSTION = {
     "memory in a list": "x = []\nwhile True: x.append(bytearray(1 << 20))",
     "memory at once": "x = bytearray(1 << 40)",
     "memory mapped": "import mmap\nx = [mmap.mmap(-1, 1 << 24) for _ in range(10000)]",
-    "memory never touched": "libc.mmap.restype = ctypes.c_void_p\nassert libc.mmap(None, ctypes.c_size_t(1 << 38), 3, 0x4022, -1, 0) not in (None, 2**64 - 1)",
+    "memory never touched": """
+libc.mmap.restype = ctypes.c_void_p
+assert libc.mmap(None, ctypes.c_size_t(1 << 38), 3, 0x4022, -1, 0) not in (None, 2**64 - 1)
+""",
     "memory in strings": "x = 'x'\nwhile True: x += x",
     "memory in a number": "x = 1 << (1 << 36)",
     "memory in pipes": "p = [os.pipe() for _ in range(1000)]",
@@ -108,11 +128,17 @@ EXHAUSTION = {
     "disk": "for n in range(1000):\n    with open(f'/tmp/hostile-mark{n}', 'wb') as f: f.write(bytes(1 << 20))",
     "disk in one file": "with open('hostile-mark', 'wb') as f:\n    while True: f.write(bytes(1 << 20))",
     "disk by a hole": "f = open('hostile-mark', 'wb')\nf.truncate(1 << 40)",
-    "shared disk": "from multiprocessing.shared_memory import SharedMemory as S\nx = [S(create=True, size=1 << 24) for _ in range(99)]",
+    "shared disk": """
+from multiprocessing.shared_memory import SharedMemory as S
+x = [S(create=True, size=1 << 24) for _ in range(99)]
+""",
     "many files": "for n in range(10**6): open(f'/tmp/hostile-mark{n}', 'w').close()",
     "many open files": "x = [os.dup(1) for _ in range(10000)]",
     "many threads": "for _ in range(10**5): threading.Thread(target=time.sleep, args=(100,), daemon=True).start()",
-    "endless threads": "threading.stack_size(32768)\nwhile True: threading.Thread(target=time.sleep, args=(100,)).start()",
+    "endless threads": """
+threading.stack_size(32768)
+while True: threading.Thread(target=time.sleep, args=(100,)).start()
+""",
     "deep recursion": "sys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
     "recursion in C": "sys.setrecursionlimit(10**9)\nclass A:\n    def __repr__(self): return repr(self)\nrepr(A())",
     "regular expression": "import re\nre.match('(a+)+$', 'a' * 64 + 'b')",

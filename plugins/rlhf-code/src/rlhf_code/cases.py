@@ -33,8 +33,8 @@ class Pair:
 class Asserts:
     """Python code that tests a program's functions, after `setup`.
 
-    With an `entry_point` each of `tests` defines `check(candidate)`, which is called with the program's function of that
-    name.
+    With an `entry_point` each of `tests` defines `check(candidate)`, which is called with the program's function of
+    that name.
     """
 
     tests: tuple[str, ...]
@@ -51,7 +51,7 @@ def tests_of(prompt: Prompt, layout: Layout) -> Asserts | tuple[Pair, ...]:
     if layout == "humaneval":
         return Asserts((_text(row, "test", prompt),), _setup_of(prompt), _text(row, "entry_point", prompt))
     tests = row["tests"]
-    items = [tests] if isinstance(tests, str | Mapping) else [*tests] if isinstance(tests, list | tuple) else None
+    items: list[Any] = [*tests] if isinstance(tests, list | tuple) else [tests]
     if items and all(isinstance(item, str) for item in items):
         return Asserts(tuple(items), _text(row, "setup", prompt))
     if items and all(isinstance(item, Mapping) and {"input", "output"} <= item.keys() for item in items):

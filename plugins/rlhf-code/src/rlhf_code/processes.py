@@ -17,13 +17,16 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from rlhf_code.inside.confinement import Limits
 
 _START_S = 60.0
 """A copy is confined in milliseconds; a machine may be very busy."""
 _END_S = 30.0
-_BOOT = "import sys; sys.path.append(sys.argv.pop()); from rlhf_code.inside.launcher import main; sys.path.pop(); main()"
+_BOOT = (
+    "import sys; sys.path.append(sys.argv.pop()); from rlhf_code.inside.launcher import main; sys.path.pop(); main()"
+)
 _PYTHON = ("-S", "-s", "-P", "-B", "-c", _BOOT)
 # Nothing of our own environment; a fixed seed makes the order of sets, and with it a verdict, the same every time.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0"}
@@ -41,9 +44,9 @@ class Launcher:
         source = str(Path(__file__).parents[1])
         command = [sys.executable, *_PYTHON, json.dumps(asdict(limits)), source]
         with theirs:
-            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own code
+            self.process = subprocess.Popen(
                 command,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=_ENVIRONMENT,
@@ -79,7 +82,7 @@ class Confined:
         self.launcher = launcher
         self.handle: int | None = None
 
-    def __enter__(self) -> Confined:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

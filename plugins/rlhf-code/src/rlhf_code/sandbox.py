@@ -63,7 +63,9 @@ class Sandbox:
             script.wait_confined()
             return _printed(reading, script, most_bytes, time.monotonic() + self.seconds)
 
-    def run_tests(self, source: str, tests: Sequence[str], *, setup: str = "", entry_point: str | None = None) -> Report:
+    def run_tests(
+        self, source: str, tests: Sequence[str], *, setup: str = "", entry_point: str | None = None
+    ) -> Report:
         """Try test code against the functions of a program: two processes, which share nothing but a pair of pipes."""
         asked = {"setup": setup, "tests": [*tests], "entry_point": entry_point, "seconds": self.seconds}
         with ExitStack() as opened:
@@ -139,7 +141,8 @@ def _reported(reading: io.FileIO, judge: Confined, deadline: float) -> Report:
 
 def _read(reading: io.FileIO, most_bytes: int, deadline: float) -> tuple[bytes, bool]:
     """What comes until the end, `most_bytes` or the deadline; and whether it was the end."""
-    chunks, length = [], 0
+    chunks: list[bytes] = []
+    length = 0
     poll = select.poll()
     poll.register(reading, select.POLLIN)
     while length < most_bytes:

@@ -1,4 +1,4 @@
-"""From a forked copy of the launcher to a process that can harm nobody: users, namespaces, files, limits, system calls."""
+"""From a forked copy of the launcher to a process that can harm nobody: namespaces, files, limits, system calls."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def confine(channels: Channels, limits: Limits, settled: Settled) -> Channels:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if limits.isolation == "namespaces":
         user, group = os.geteuid(), os.getegid()
+        linux.die_first(settled.proc)
         linux.unshare(linux.CLONE_ALL)
         linux.map_one_user(user, group, settled.proc)
     linux.die_with_parent(signal.SIGKILL)

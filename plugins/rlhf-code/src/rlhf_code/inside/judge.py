@@ -1,7 +1,7 @@
 """The trusted side: tests of the data, in a process that holds nothing of the program they judge.
 
-A test is an `assert` statement: at the top, in `check`, or in a function `test_*`. Each is tried, whatever became of the
-others. The answer is written once, at the end, to a pipe that no other process has.
+A test is an `assert` statement: at the top, in `check`, or in a function `test_*`. Each is tried, whatever became of
+the others. The answer is written once, at the end, to a pipe that no other process has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files out of reach without namespaces: Landlock, Linux 5.13 and later (docs.kernel.org/userspace-api/landlock.html)."""
+"""Files out of reach without namespaces: Landlock, since Linux 5.13 (docs.kernel.org/userspace-api/landlock.html)."""
 
 from __future__ import annotations
 

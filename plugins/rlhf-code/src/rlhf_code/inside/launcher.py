@@ -1,7 +1,7 @@
 """A small interpreter that forks one confined copy of itself for each program, so that none waits for Python to start.
 
-It never reads a program: descriptors pass through it, and the copy reads them once it is confined. So no copy can find an
-earlier program, its tests or its inputs in the memory it inherits.
+It never reads a program: descriptors pass through it, and the copy reads them once it is confined. So no copy can find
+an earlier program, its tests or its inputs in the memory it inherits.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -18,8 +19,10 @@ from rlhf_code.inside import confinement, judge, program
 
 _CONTROL = 0
 _NUM_CHANNELS = 5
-# What programs import most, once for all of them. `random` is seeded here, so that a program's luck is the same each time.
-_WARM = "bisect collections copy datetime decimal fractions functools heapq itertools math operator random re string typing"
+# What programs import most, once for all of them.
+_WARM = (
+    "bisect collections copy datetime decimal fractions functools heapq itertools math operator random re string typing"
+)
 
 
 def main() -> None:
@@ -27,7 +30,6 @@ def main() -> None:
     limits = confinement.Limits(**json.loads(sys.argv[1]))
     for name in _WARM.split():
         __import__(name)
-    __import__("random").seed(0)
     os.environ.clear()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # copies are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle, and it closes our input
@@ -72,6 +74,7 @@ def _telling(fd: int) -> Iterator[None]:
 
 
 def _run(job: dict[str, object], channels: confinement.Channels) -> None:
+    random.seed(0)  # a program's luck is the same each time, and so is its score
     source = str(job.get("source", ""))
     if job["role"] == "script":
         os.close(channels.report)
@@ -91,4 +94,3 @@ def _whole(fd: int) -> bytes:
     with os.fdopen(fd, "rb") as file:
         file.seek(0)
         return file.read()
-

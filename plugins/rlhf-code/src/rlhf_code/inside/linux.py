@@ -12,9 +12,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4
 MNT_DETACH = 2
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-CLONE_ALL = (
-    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
-)
+CLONE_ALL = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
 """Every kind of namespace but that of clocks."""
 NOBODY = 65534
 
@@ -54,6 +52,7 @@ def prctl(what: str, option: int, *arguments: object) -> None:
 
 
 def die_with_parent(signal: int) -> None:
+    """Be sent this signal when the process that forked this one ends."""
     prctl("prctl(PR_SET_PDEATHSIG)", _PR_SET_PDEATHSIG, signal)
 
 
@@ -63,10 +62,12 @@ def forbid_new_privileges() -> None:
 
 
 def unshare(flags: int) -> None:
+    """Move into new namespaces of the kinds `flags` names."""
     checked(_libc.unshare(flags), "unshare")
 
 
 def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    """The arguments are those of the manual page."""
     texts = (source.encode(), target.encode(), kind.encode())
     checked(_libc.mount(*texts, ctypes.c_ulong(flags), data.encode() or None), f"mount {kind or source} on {target}")
 
@@ -88,6 +89,7 @@ def pivot_root(new: str) -> None:
 
 
 def set_hostname(name: str) -> None:
+    """Of the UTS namespace, so that programs do not see the machine's."""
     checked(_libc.sethostname(name.encode(), len(name)), "sethostname")
 
 
@@ -109,12 +111,21 @@ def stop_being_root() -> None:
     prctl("prctl(PR_SET_DUMPABLE)", _PR_SET_DUMPABLE, 1)
 
 
+def die_first(proc: int) -> None:
+    """Where memory runs out on the machine, the kernel ends this process before any other."""
+    _write_own(proc, "oom_score_adj", "1000")
+
+
 def map_one_user(outer_user: int, outer_group: int, proc: int) -> None:
     """In a new user namespace: one user and one group, both plain ones. `proc` is `/proc`, opened."""
     rows = {"setgroups": "deny", "uid_map": f"1000 {outer_user} 1", "gid_map": f"1000 {outer_group} 1"}
     for name, row in rows.items():
-        fd = os.open(f"self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
-        try:
-            os.write(fd, row.encode())
-        finally:
-            os.close(fd)
+        _write_own(proc, name, row)
+
+
+def _write_own(proc: int, name: str, text: str) -> None:
+    fd = os.open(f"self/{name}", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

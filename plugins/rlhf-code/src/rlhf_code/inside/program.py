@@ -37,8 +37,8 @@ def load(source: str, name: str) -> dict[str, Any]:
 
 def run_script(source: str) -> None:
     """Run it as `python program.py` would: an exception ends it with a traceback, threads are waited for."""
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115, PTH123
-    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115, PTH123
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     load(source, "__main__")
 
 

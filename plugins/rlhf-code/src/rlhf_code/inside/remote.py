@@ -88,7 +88,7 @@ class Peer:
 class Remote:
     """An object of the program's. It is equal to itself and to nothing else, and has neither order nor arithmetic.
 
-    `in` is answered by walking over it and comparing here: the program is never asked whether it has what is looked for.
+    `in` is answered by walking over it and comparing here: the program is never asked whether it has what is sought.
     """
 
     __slots__ = ("_number", "_peer")
@@ -141,8 +141,10 @@ class Remote:
 
     def __instancecheck__(self, instance: Any) -> bool:
         """Of the program's objects and the program's classes; plain data is of no class of the program's."""
-        return isinstance(type(instance), type) and type(instance) is Remote and self._peer.ask(
-            "isinstance", instance, self
+        return (
+            isinstance(type(instance), type)
+            and type(instance) is Remote
+            and self._peer.ask("isinstance", instance, self)
         )
 
 

@@ -1,7 +1,7 @@
 """The second wall: system calls no test program needs, refused by the kernel (seccomp, filter mode).
 
-Most are doors to parts of the kernel with a history of holes (mounts, io_uring, bpf, keys, ptrace, network); a few bound
-what namespaces do not: without fork there is one process, so the limit of its address space bounds its memory.
+Most are doors to parts of the kernel with a history of holes (mounts, io_uring, bpf, keys, ptrace, network); a few
+bound what namespaces do not: without fork there is one process, so the limit of its address space bounds its memory.
 Numbers are those of the kernel's asm/unistd.h; from 424 on all processors share them.
 """
 
@@ -32,7 +32,8 @@ REFUSED: dict[str, tuple[int | None, int | None]] = {
     "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
     "mknod": (133, None), "mknodat": (259, 33), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262), "quotactl": (179, 60), "quotactl_fd": (443, 443), "acct": (163, 89),
-    "swapon": (167, 224), "swapoff": (168, 225),
+    "swapon": (167, 224), "swapoff": (168, 225), "inotify_add_watch": (254, 27), "sync": (162, 81),
+    "syncfs": (306, 267),
     # memory that no limit of a process bounds, or that outlives it
     "memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196),
     "shmctl": (31, 195), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180),

@@ -1,4 +1,4 @@
-"""The files a program sees: the interpreter's library, the system's shared libraries, an empty `/tmp`; read-only but that."""
+"""The files a program sees: the interpreter's library and the system's, read-only, and an empty `/tmp` of its own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _TEMPORARY_FILES = 1024
 def move_in(proc: int) -> None:
     """Make the view this process's root, in a mount namespace of its own, and let go of the machine's files.
 
-    Done once, by the launcher: the copies it forks begin there. Root does this with its own rights, since an interpreter
-    may live where nobody else can walk (`/root`); any other user in a user namespace.
+    Done once, by the launcher: the copies it forks begin there. Root does this with its own rights, since an
+    interpreter may live where nobody else can walk (`/root`); any other user in a user namespace.
     """
     if os.geteuid() == 0:
         linux.unshare(linux.CLONE_NEWNS)
@@ -35,8 +35,8 @@ def move_in(proc: int) -> None:
     opened = {path: os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (*folders, *_DEVICES)}
     root = str(_TEMPORARY)
     linux.mount("tmpfs", root, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "size=1m,mode=755")
-    for path in (_TEMPORARY, _GIVEN, Path("/dev")):
-        Path(f"{root}{path}").mkdir()
+    for folder in (_TEMPORARY, _GIVEN, Path("/dev")):
+        Path(f"{root}{folder}").mkdir()
     for link, target in {**links, "/dev/stdin": f"{_GIVEN}/stdin", "/dev/shm": str(_TEMPORARY)}.items():  # noqa: S108
         Path(root + link).parent.mkdir(parents=True, exist_ok=True)
         Path(root + link).symlink_to(target)

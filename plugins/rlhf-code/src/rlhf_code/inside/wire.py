@@ -24,7 +24,6 @@ _VALUES: dict[str, tuple[str, Callable[[Any], list[Any]]]] = {
     "date": ("datetime", lambda v: [v.year, v.month, v.day]),
     "timedelta": ("datetime", lambda v: [v.days, v.seconds, v.microseconds]),
 }
-_SEQUENCES: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
 _READERS: dict[str, Callable[[Any], Any]] = {
     "tuple": tuple,
     "set": set,
@@ -64,9 +63,9 @@ class Codec:
             return float.__float__(value)
         if isinstance(value, list):
             return [self.encode(item) for item in list.__iter__(value)]
-        for kind, tag in _SEQUENCES.items():
-            if isinstance(value, kind):
-                return {tag: [self.encode(item) for item in value]}
+        if isinstance(value, tuple | set | frozenset):
+            tag = "tuple" if isinstance(value, tuple) else "set" if isinstance(value, set) else "frozenset"
+            return {tag: [self.encode(item) for item in value]}
         if isinstance(value, dict):
             return {"dict": [[self.encode(key), self.encode(item)] for key, item in dict.items(value)]}
         if isinstance(value, bytes | bytearray):
