@@ -50,6 +50,7 @@ class Outside:
             "@FOLDER@": self.folder,
             "@UNIX@": self.folder / "socket",
             "@DATAGRAMS@": self.folder / "datagrams",
+            "@ABSTRACT@": f"{MARK}-{os.getpid()}",
             "@TCP@": self.tcp.getsockname()[1],
             "@UDP@": self.udp.getsockname()[1],
             "@PID@": self.sentinel.pid,
@@ -97,7 +98,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outside]:
     sockets[1].bind(("127.0.0.1", 0))
     sockets[2].bind(str(folder / "socket"))
     (folder / "socket").chmod(0o777)
-    sockets[3].bind("\0" + MARK)
+    sockets[3].bind(f"\0{MARK}-{os.getpid()}")
     sockets[4].bind(str(folder / "datagrams"))
     (folder / "datagrams").chmod(0o777)
     for listening in (sockets[2], sockets[3]):

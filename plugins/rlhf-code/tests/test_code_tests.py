@@ -95,6 +95,8 @@ SHARES = {
 UNUSABLE = {
     "tests that do not compile": ["assert ("],
     "setup that raises": ["assert same(1) == 1"],
+    "modules that are not there": ["import numpy as np\nassert np.all(same(1))"],
+    "fixtures": ["def test_one(tmp_path):\n    assert same(1) == 1"],
     "a class of the tests": ["class A: pass\nassert same(A())"],
     "no tests": [],
     "other things": [1, 2],

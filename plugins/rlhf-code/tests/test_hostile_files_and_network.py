@@ -118,7 +118,7 @@ NETWORK = {
     "tcp": "attempt(socket.create_connection, ('127.0.0.1', @TCP@), 2)",
     "udp": "attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', @UDP@)))",
     "unix": "attempt(lambda: socket.socket(socket.AF_UNIX).connect('@UNIX@'))",
-    "abstract": "attempt(lambda: socket.socket(socket.AF_UNIX).connect(chr(0) + 'hostile-mark'))",
+    "abstract": "attempt(lambda: socket.socket(socket.AF_UNIX).connect(chr(0) + '@ABSTRACT@'))",
     "raw": "attempt(socket.socket, socket.AF_INET, socket.SOCK_RAW, 1)",
     "packet": "attempt(socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 3)",
     "netlink": "attempt(socket.socket, socket.AF_NETLINK, socket.SOCK_RAW, 0)",

@@ -151,6 +151,14 @@ for value in ({'yours': 0}, {'yours': -1}, {'mine': 'x'}, {'range': [0, 10**30]}
         except OSError: pass
 def f(x): return 0
 """,
+    "answers with no object at all": """
+import os, json, struct
+text = json.dumps({'value': {'mine': [0]}}).encode()
+for fd in range(3, 64):
+    try: os.write(fd, struct.pack('!I', len(text)) + text)
+    except OSError: pass
+def f(x): return 0
+""",
     "calls back what it was not given": """
 import os, json, struct
 text = json.dumps({'call': 0, 'args': []}).encode()

@@ -67,7 +67,7 @@ class Judge:
                 self.blocks.append(_block(tree, numbers, called="check" if entry_point else ""))
                 numbers = self.blocks[-1].asserts.stop
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self._finish("tests", f"they do not compile: {error}")
+            self._finish("tests", f"they cannot be run: {error}")
         try:
             self._bind(trees, entry_point, prepared)
         except Exception as error:  # noqa: BLE001 - setup code of the data
@@ -89,7 +89,7 @@ class Judge:
             self.names.pop(entry_point, None)
             wanted.add(entry_point)
         for name in sorted(wanted - self.names.keys()):
-            with contextlib.suppress(LookupError):  # a test that needs it fails with NameError
+            with contextlib.suppress(Exception):  # no such name, or an answer that is none: a test fails with NameError
                 self.names[name] = self.peer.name(name)
 
     def _run(self, block: _Block, entry_point: str | None) -> None:
@@ -173,11 +173,25 @@ def _compiled_setup(setup: str, *, required: bool) -> CodeType:
 
 def _block(tree: ast.Module, first: int, *, called: str) -> _Block:
     """Test code, made ready; `called` is the function that is run, those named `test_*` where it is empty."""
-    defined = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-    functions = [called] if called else [name for name in defined if name.startswith("test_")]
+    _require_runnable(tree)
+    defined = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    functions = [called] if called else [node.name for node in defined if node.name.startswith("test_")]
+    for node in defined:
+        if node.name in functions and len(node.args.args) - len(node.args.defaults) > bool(called):
+            raise ValueError(f"{node.name} takes arguments nobody gives it")
     guard = _GuardAsserts(first, functions)
     guarded = ast.fix_missing_locations(guard.visit(tree))
     return _Block(compile(guarded, "tests.py", "exec"), range(first, guard.next), functions)
+
+
+def _require_runnable(tree: ast.Module) -> None:
+    """Tests that import what is not here would fail every program."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or "."] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            if name.partition(".")[0] not in sys.stdlib_module_names:
+                raise ValueError(f"they import {name!r}, and there is only the standard library")
 
 
 def _free_names(trees: list[ast.Module]) -> tuple[set[str], set[str]]:
