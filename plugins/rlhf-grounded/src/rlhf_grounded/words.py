@@ -1,0 +1,189 @@
+"""A text as the words that carry its meaning: each a number, a name or a plain word, by its stem."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rlhf_grounded.numerals import Bound, bound_before, scale_of, value_of
+from rlhf_grounded.opposites import EXCLUSIVE, NEGATIONS
+
+Kind = Literal["number", "name", "word", "function", "negation"]
+
+# A character of a script without spaces is a word of its own.
+_TOKEN = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]|\d[\d,]*(?:\.\d+)?(?:st|nd|rd|th|s)?%?(?![^\W\d_])"
+    r"|(?:[A-Z]\.){2,}|n['’]t\b|[^\W_]+?(?=n['’]t\b)|(?i:(?:twen|thir|for|fif|six|seven|eigh|nine)ty-[a-z]+)|[^\W_]+"
+)
+_FUNCTION = frozenset(
+    "a an the this that these those and or but if then than as of in on at by for with from to into onto upon about "
+    "through during between among against is are was were be been being am do does did done has have had having will "
+    "would shall should can could may might must it its it's he him his she her hers they them their theirs we us our "
+    "ours you your yours i me my mine who whom whose which what when where why how there here so such also too very "
+    "just only even still both each other another same own s t d ll re ve m c's while because although though however "
+    "therefore thus hence since until unless whether not-only either rather quite ever again once being currently "
+    "called named known made make makes use used using one's someone something anyone anything etc according".split()
+)
+_SUFFIXES = (
+    "ization", "ational", "fulness", "ousness", "iveness", "ically", "ations", "ation", "ments", "ment", "ingly",
+    "edly", "ness", "ions", "ion", "ings", "ing", "ers", "ors", "ies", "ied", "ian", "ist", "er", "or", "ed", "es",
+    "ly", "al", "an", "y", "e", "s",
+)  # fmt: skip
+_IRREGULAR = {
+    word: stem
+    for line in """
+write wrote written writes writer writers writing
+sing sang sung song songs singer singers
+win won wins winner winning
+begin began begun beginning
+come came coming
+go went gone goes
+take took taken
+give gave given
+make made maker
+know knew known
+speak spoke spoken
+teach taught
+buy bought
+sell sold sales
+build built builder
+hold held
+lead led leader
+leave left
+lose lost loss
+run ran
+die died death dead deceased
+birth born
+bear bore borne
+marry marriage married husband wife spouse wed wedded wedding
+movie film movies films motion-picture
+tv television
+usa america american americans u.s. us u.s.a. united-states
+uk britain british
+france french
+germany german
+spain spanish
+netherlands dutch
+greece greek
+switzerland swiss
+england english
+scotland scottish
+wales welsh
+ireland irish
+sweden swedish
+denmark danish
+finland finnish
+poland polish
+turkey turkish
+portugal portuguese
+fiction fictional
+grow grew grown growth
+child children
+person people
+man men
+woman women
+wife wives
+mouse mice
+foot feet
+author authored novelist
+play played plays player playing
+playwright plays
+start begin started commence commenced
+found founded founder founders founding establish established
+locate located location situated
+situate situated
+receive received awarded award
+create created creator creation
+star starred stars starring
+""".strip().splitlines()
+    for stem, *words in [line.split()]
+    for word in (stem, *words)
+}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a text.
+
+    `stem` is what is compared, `text` the word in small letters; a number has a `value` and how it is meant.
+    """
+
+    text: str
+    stem: str
+    kind: Kind
+    value: float | None = None
+    bound: Bound = "exact"
+    joins_next: bool = False
+    """A name with another name right behind it."""
+
+    @property
+    def is_year(self) -> bool:
+        """Whether it is a number that reads as a year."""
+        return self.value is not None and 1000 <= self.value <= 2100 and self.value.is_integer()
+
+
+def words_of(text: str) -> list[Word]:
+    """All words of a text, in order; function words too, which carry no meaning of their own."""
+    tokens = _TOKEN.findall(unicodedata.normalize("NFKC", text))
+    lower = [token.lower().replace("’", "'") for token in tokens]  # noqa: RUF001
+    found: list[Word] = []
+    for place, (token, word) in enumerate(zip(tokens, lower, strict=True)):
+        scale = scale_of(word)
+        if scale is not None and found and found[-1].kind == "number" and found[-1].value is not None:
+            last = found.pop()  # "1.5 million" is one number
+            found.append(Word(f"{last.text} {word}", last.stem, "number", (last.value or 0.0) * scale, last.bound))
+        else:
+            found.append(
+                _word(
+                    token,
+                    word,
+                    lower[max(0, place - 2) : place],
+                    lower[place + 1] if place + 1 < len(lower) else "",
+                    first=place == 0,
+                )
+            )
+    names = [word.kind == "name" for word in found]
+    return [
+        replace(word, joins_next=True) if name and followed else word
+        for word, name, followed in zip(found, names, [*names[1:], False], strict=True)
+    ]
+
+
+def content(words: Sequence[Word]) -> list[Word]:
+    """Those that say something: numbers, names and plain words, each once."""
+    seen: dict[tuple[str, float | None], Word] = {}
+    for word in words:
+        if word.kind in ("number", "name", "word"):
+            seen.setdefault((word.stem, word.value), word)
+    return list(seen.values())
+
+
+def stem_of(word: str) -> str:
+    """The part of a word (lower case) its forms share: `directed`, `director` and `directs` meet in `direct`."""
+    known = _IRREGULAR.get(word)
+    if known is not None:
+        return known
+    ascii_word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
+    for suffix in _SUFFIXES:
+        if ascii_word.endswith(suffix) and len(ascii_word) - len(suffix) >= 3:
+            return ascii_word[: -len(suffix)]
+    return ascii_word
+
+
+def _word(token: str, word: str, before: list[str], after: str, *, first: bool) -> Word:
+    value = value_of(word)
+    if (
+        value is not None
+        and word not in ("zero", "second")
+        and not (word == "one" and (first or after in ("of", "another")))
+    ):
+        return Word(word, word, "number", value, bound_before(before))
+    if word in NEGATIONS and not (word == "no" and after[:1].isdigit()):
+        return Word(word, stem_of(word), "negation")
+    if word in _FUNCTION and not (word in ("may", "us") and token[0].isupper() and not first):
+        return Word(word, word, "function")
+    named = (token[0].isupper() and not first) or (word in EXCLUSIVE and word[0] != word)
+    return Word(word, stem_of(word), "name" if named and token[0].isupper() else "word")
