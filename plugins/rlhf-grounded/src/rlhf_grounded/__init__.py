@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rlhf import hookimpl
-
 from rlhf_grounded.grounded import GroundedGrader, GroundedReward
 from rlhf_grounded.options import GroundedConfig
 

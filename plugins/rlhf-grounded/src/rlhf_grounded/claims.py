@@ -26,6 +26,11 @@ class Claim:
     fragment: bool = False
     denies: bool = False
 
+    @property
+    def wanted(self) -> str:
+        """What to look for: a fragment ("in 2006") is found by its question."""
+        return f"{self.question} {self.text}" if self.fragment else self.text
+
 
 # Where another clause with a verb of its own may begin.
 _CLAUSE = re.compile(
@@ -65,7 +70,8 @@ def _short_answer(sentence: str, question: str) -> Claim | None:
     if yes_or_no:
         return Claim(question.strip().rstrip("?").strip(), denies=yes_or_no[1].lower() == "no")
     phrase = OPENING.sub("", sentence)
-    if len(phrase.split()) > _FRAGMENT_WORDS or _VERB.search(phrase) or not content(words_of(phrase)):
+    words = words_of(phrase)
+    if len(words) > _FRAGMENT_WORDS or _VERB.search(phrase) or not content(words):
         return None
     return Claim(phrase.rstrip(" ."), question, fragment=True)
 
@@ -85,8 +91,9 @@ def _clauses(sentence: str) -> list[str]:
 def _asserts(clause: str, *, hedged: bool) -> bool:
     if clause.endswith(":") or is_talk(clause) or (is_hedged(clause) and not hedged):
         return False
-    return len(clause.split()) >= _FEWEST_WORDS and bool(content(words_of(clause)))
+    words = words_of(clause)
+    return len(words) >= _FEWEST_WORDS and bool(content(words))
 
 
 def _is_question(sentence: str) -> bool:
-    return sentence.rstrip("\"'”’) ").endswith(("?", "？"))  # noqa: RUF001
+    return sentence.rstrip("\"'”’) ").endswith(("?", "？"))

@@ -1,23 +1,19 @@
-"""The user's documents as passages: paragraphs, or overlapping windows of long ones, each with where it stands."""
+"""The user's documents, read into passages, and whether they have changed since."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rlhf.errors import ConfigError, DataError, nearest
-
 from rlhf_grounded.evidence import Passage
+from rlhf_grounded.passages import cut
 
 SUFFIXES = (".jsonl", ".md", ".txt")
 Stamp = tuple[tuple[str, int, int], ...]
 """Path, size and time of change of every file."""
-
-_PARAGRAPH_END = re.compile(r"\n\s*\n")
-_HEADING = re.compile(r"#{1,6}\s+(.+)")
 
 
 def files_of(paths: Sequence[str]) -> list[Path]:
@@ -53,39 +49,15 @@ def passages_of(files: Sequence[Path], longest: int) -> list[Passage]:
     return found
 
 
-def windows(text: str, longest: int) -> list[str]:
-    """The text in pieces of at most `longest` words; each begins with the last quarter of the one before."""
-    words = text.split()
-    if len(words) <= longest:
-        return [text]
-    step = longest - longest // 4
-    starts = range(0, max(1, len(words) - longest // 4), step)
-    return [" ".join(words[start : start + longest]) for start in starts]
-
-
 def _of_file(file: Path, longest: int) -> Iterator[Passage]:
     text = _read(file)
     if file.suffix == ".jsonl":
         for number, line in enumerate(text.splitlines(), 1):
             if line.strip():
                 body, source = _row(line, f"{file}:{number}")
-                yield from _of_text(body, source, longest)
+                yield from cut(body, source, longest)
     else:
-        yield from _of_text(text, str(file), longest)
-
-
-def _of_text(text: str, source: str, longest: int) -> Iterator[Passage]:
-    """Passages numbered from 1, each under the heading it stands below, which says of what it speaks."""
-    heading, number = "", 0
-    for paragraph in _PARAGRAPH_END.split(text):
-        body = paragraph.strip()
-        first, _, rest = body.partition("\n")
-        title = _HEADING.fullmatch(first)
-        if title:
-            heading, body = title[1].strip(" #"), rest.strip()
-        for window in windows(body, longest) if body else ():
-            number += 1
-            yield Passage(f"{heading}\n{window}" if heading else window, f"{source}#{number}")
+        yield from cut(text, str(file), longest)
 
 
 def _row(line: str, where: str) -> tuple[str, str]:

@@ -46,7 +46,8 @@ class Encoder:
         import torch
 
         longest = min(_LONGEST, self._tokenizer.model_max_length)
-        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        legible = [text.encode("utf-8", "replace").decode() for text in texts]  # without lone surrogates
+        tokens = self._tokenizer(legible, padding=True, truncation=True, max_length=longest, return_tensors="pt")
         with torch.inference_mode():
             hidden = self._model(**tokens).last_hidden_state.float()
         mask = tokens["attention_mask"].unsqueeze(-1)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 from rlhf.protocols import Grader, Parts
 from rlhf.types import Axis, Grade, Rollout, Score
-
 from rlhf_grounded.claims import claims_of
-from rlhf_grounded.evidence import Asked, Column, EvidenceError, Source
+from rlhf_grounded.evidence import Asked, EvidenceError, Source
 from rlhf_grounded.findings import Found, counts, found_in, rationale, worth
 from rlhf_grounded.options import DEFAULT_COLUMN, GroundedConfig
 
@@ -126,7 +125,9 @@ def _source(config: GroundedConfig) -> Source:
         from rlhf_grounded.retrieval import Documents
 
         return Documents(config.documents, config.passages, config.passage_words, config.embeddings)
-    return Column(config.column or DEFAULT_COLUMN)
+    from rlhf_grounded.column import Column
+
+    return Column(config.column or DEFAULT_COLUMN, config.passages, config.passage_words)
 
 
 def _columns(config: GroundedConfig) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from rlhf.protocols import Grader
 from rlhf.types import Completion, Grade, Prompt, Rollout
-
 from rlhf_grounded.evidence import Asked, EvidenceError, Passage
 from rlhf_grounded.findings import Found
 from rlhf_grounded.verdict import Finding

@@ -60,8 +60,9 @@ def _table() -> dict[str, frozenset[str]]:
 
 
 _MEMBERS = _table()
+_NOTHING: frozenset[str] = frozenset()
 
 
-def is_kind_of(stem: str, kind: str) -> bool:
-    """Whether a thing of this stem is one of that stem too."""
-    return stem in _MEMBERS.get(kind, ())
+def members_of(kind: str) -> frozenset[str]:
+    """The stems of what is also one of this stem."""
+    return _MEMBERS.get(kind, _NOTHING)

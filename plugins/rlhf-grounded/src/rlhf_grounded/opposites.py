@@ -1,6 +1,6 @@
 """Words that deny one another: negations, antonyms, and sets of which only one can be true of a thing at a time.
 
-Written by hand, English only. What is not here is at worst `not found` where `contradicted` would be right.
+Written by hand, English but for the Chinese negations of one character. What is not here is at worst `not found` where `contradicted` would be right.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ NEGATIONS = frozenset(
     "not never no none nobody nothing nowhere neither nor without cannot hardly barely scarcely n't zero fails failed "
     "fail failing refuse refused refuses refusing unable incapable unwilling decline declined declines deny denied "
     "denies denying lack lacked lacks lacking avoid avoided avoids prevent prevented prevents false untrue "
-    "unsuccessful unsuccessfully except neglected yet".split()
+    "unsuccessful unsuccessfully except neglected yet 不 没 沒 未 非".split()
 )
 
 _ANTONYMS = """
@@ -39,7 +39,7 @@ protagonist/antagonist hero/villain liberal/conservative democrat/republican dem
 independent/dependent voluntary/compulsory optional/mandatory safe/dangerous safe/unsafe beneficial/harmful
 healthy/unhealthy poisonous/edible toxic/harmless retired/active highly/barely highly/hardly only/also
 failed/succeeded passed/failed threaten/increase man/woman men/women male/female boy/girl husband/wife
-actor/actress father/mother son/daughter brother/sister king/queen prince/princess uncle/aunt his/her he/she
+actor/actress father/mother son/daughter brother/sister king/queen prince/princess uncle/aunt
 """
 
 _SETS = """
@@ -63,29 +63,20 @@ germany france italy spain portugal england scotland wales ireland austria swede
 """
 
 
-def _pairs() -> dict[str, frozenset[str]]:
+def _table() -> dict[str, frozenset[str]]:
     table: dict[str, set[str]] = {}
-    for pair in _ANTONYMS.split():
-        one, other = pair.split("/")
-        table.setdefault(one, set()).add(other)
-        table.setdefault(other, set()).add(one)
+    groups = [pair.split("/") for pair in _ANTONYMS.split()]
+    groups += [line.split() for line in _SETS.strip().replace("\n    ", " ").splitlines()]
+    for group in groups:
+        for word in group:
+            table.setdefault(word, set()).update(other for other in group if other != word)
     return {word: frozenset(others) for word, others in table.items()}
 
 
-def _sets() -> dict[str, int]:
-    lines = _SETS.strip().replace("\n    ", " ").splitlines()
-    return {word: number for number, line in enumerate(lines) for word in line.split()}
+_DENIALS = _table()
+_NOTHING: frozenset[str] = frozenset()
 
 
-ANTONYMS = _pairs()
-"""For each word, those that deny it."""
-
-EXCLUSIVE = _sets()
-"""For each word, the number of its set; two words of one set do not describe one thing."""
-
-
-def deny(one: str, other: str) -> bool:
-    """Whether two words (lower case) deny one another."""
-    if one == other:
-        return False
-    return other in ANTONYMS.get(one, ()) or (one in EXCLUSIVE and EXCLUSIVE[one] == EXCLUSIVE.get(other))
+def denials_of(word: str) -> frozenset[str]:
+    """The words that deny this one (lower case): its antonyms, and the others of its set."""
+    return _DENIALS.get(word, _NOTHING)

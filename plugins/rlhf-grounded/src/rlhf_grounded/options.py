@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
-from rlhf import PartConfig
 
+from rlhf import PartConfig
 from rlhf_grounded.urls import refuse_unsafe
 
 DEFAULT_COLUMN = "evidence"
@@ -77,7 +77,8 @@ class GroundedConfig(PartConfig):
             raise ValueError("embeddings is for documents, and none are named")
         if self.contradicted > self.not_found:
             raise ValueError(
-                f"contradicted ({self.contradicted}) is worth more than not_found ({self.not_found}); make it at most that"
+                f"a contradicted claim ({self.contradicted}) is worth more than one not found ({self.not_found}); "
+                f"lower contradicted"
             )
         return self
 

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from rlhf_grounded.claims import Claim
 from rlhf_grounded.documents import Stamp, files_of, passages_of, stamp_of
 from rlhf_grounded.embeddings import Encoder
 from rlhf_grounded.evidence import Asked, EvidenceError, Passage
@@ -32,7 +31,10 @@ class Index:
         self._encoder = encoder
         self._embedded = encoder.embed([passage.text for passage in self.passages]) if encoder else None
         self._bm25 = bm25s.BM25()
-        self._bm25.index([_terms(passage.text) for passage in self.passages], show_progress=False)
+        terms = [_terms(passage.text) for passage in self.passages]
+        self._known = frozenset(term for passage in terms for term in passage)
+        if self._known:  # bm25s cannot index passages without a single word
+            self._bm25.index(terms, show_progress=False)
 
     def rank(self, text: str, count: int) -> list[int]:
         """Numbers of the best passages, best first, those of one score in the documents' order."""
@@ -43,7 +45,7 @@ class Index:
         return _merge([self._by_words(text, _MERGED), by_meaning])[:count]
 
     def _by_words(self, text: str, count: int) -> list[int]:
-        known = [term for term in _terms(text) if term in self._bm25.vocab_dict]
+        known = [term for term in _terms(text) if term in self._known]
         if not known:
             return []
         scores = self._bm25.get_scores(known)
@@ -66,12 +68,10 @@ class Documents:
         if changed:
             error = f"{changed} changed after it was read; keep documents as they are while a run lasts, or start again"
             return [EvidenceError(error) for _ in asked]
-        return [self._best(one.claim) for one in asked]
+        return [self._best(one.claim.wanted) for one in asked]
 
-    def _best(self, claim: Claim) -> list[Passage]:
-        # A fragment ("in 2006") is found by its question.
-        numbers = self._index.rank(f"{claim.question} {claim.text}" if claim.fragment else claim.text, self._count)
-        return [self._index.passages[number] for number in numbers]
+    def _best(self, text: str) -> list[Passage]:
+        return [self._index.passages[number] for number in self._index.rank(text, self._count)]
 
     def _changed(self) -> str | None:
         now = stamp_of(self._files)

@@ -8,7 +8,7 @@ _CODE_BLOCK = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _MARKUP = re.compile(r"(\*\*|__|`)")
 _LINE_START = re.compile(r"^\s*(?:[-*+•>]+\s+|\(?\d{1,3}[.)]\s+|#{1,6}\s+)")
 # Where a sentence may end; `_ends` says whether it does. A full stop glued to the next sentence counts ("word.Next").
-_STOP = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s+|$)|(?<=[a-z0-9]{3})\.(?=[A-Z\"][A-Za-z])|[。！？]+")  # noqa: RUF001
+_STOP = re.compile(r"[.!?]+[\"'”’)\]]*(?=\s+|$)|(?<=[a-z0-9]{3})\.(?=[A-Z\"][A-Za-z])|[。！？]+")
 _ABBREVIATIONS = frozenset(
     "mr mrs ms dr prof st sr jr gen col lt sgt capt rev hon no vol vs etc eg ie approx dept inc ltd co corp bros mt ft "
     "ca fig est al jan feb mar apr jun jul aug sep sept oct nov dec".split()
@@ -41,7 +41,7 @@ def _of_line(line: str) -> list[str]:
 
 def _ends(line: str, start: int, stop: re.Match[str]) -> bool:
     """A lone full stop after an abbreviation or an initial does not end a sentence, nor one before a small letter."""
-    if not stop.group().startswith(".") or len(stop.group().rstrip("\"'”’)]")) > 1:  # noqa: RUF001
+    if not stop.group().startswith(".") or len(stop.group().rstrip("\"'”’)]")) > 1:
         return True
     after = line[stop.end() :].lstrip()
     if after[:1].islower():

@@ -23,7 +23,6 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from rlhf.errors import ConfigError
-
 from rlhf_grounded.evidence import Asked, EvidenceError, Passage
 from rlhf_grounded.options import ServiceConfig
 from rlhf_grounded.verdict import Finding

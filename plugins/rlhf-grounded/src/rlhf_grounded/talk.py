@@ -20,7 +20,7 @@ _REFUSALS = (
     r"\b(?:i|we)(?: am|'m| was|'re| are)? (?:sorry|unable|not able|afraid|apologi[sz]e|can ?not|can't|couldn't)\b",
     r"\b(?:i|we) (?:could not|do not|don't|won't|will not|must decline|have no|haven't|lack)\b",
     r"^sorry\b|^apologies\b|\bas an? (?:ai|language model|assistant)\b|\bmy (?:training|knowledge)\b",
-    r"\b(?:the|this|these|your) (?:documents?|passages?|context|text|sources?|information)(?: provided)? do(?:es)?(?: not|n't)\b",
+    r"\b(?:the|this|these|your) (?:documents?|passages?|context|text|sources?|information) do(?:es)?(?: not|n't)\b",
     r"\b(?:is|are|was) not (?:mentioned|stated|specified|provided|given)\b",
     r"\b(?:it is|it's) (?:unknown|unclear|not known|not clear)\b|^(?:unknown|unclear|not sure|no idea)\W*$",
 )

@@ -10,13 +10,14 @@ not looked at. Figures: README.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from rlhf_grounded.claims import Claim
-from rlhf_grounded.matching import held, missing, same, share
-from rlhf_grounded.opposites import deny
+from rlhf_grounded.matching import Bag
+from rlhf_grounded.opposites import denials_of
 from rlhf_grounded.sentences import sentences
 from rlhf_grounded.words import Word, content, words_of
 
@@ -58,21 +59,20 @@ class _Statement:
 class _Scope:
     """A sentence, after the one its "it" or "the film" refers to; `dangling` where the passage begins with such."""
 
-    words: tuple[Word, ...]
+    bag: Bag
     dangling: bool
 
 
 def judge(claim: Claim, passage: str) -> Verdict:
     """What this passage makes of the claim."""
     statement = _parse(claim)
-    scopes = list(_scopes(passage))
-    about = [scope for scope in scopes if _speaks_of(statement.subject, scope)]
+    about = [scope for scope in _scopes(passage) if _speaks_of(statement.subject, scope)]
     against: list[tuple[float, str]] = []
     for scope in about:
-        reason = _contradiction(statement, scope.words)
+        reason = _contradiction(statement, scope.bag)
         if reason:
-            against.append((share(statement.topic, scope.words), reason))
-        elif _supports(statement, scope.words):
+            against.append((scope.bag.share(statement.topic), reason))
+        elif _supports(statement, scope.bag):
             return Verdict("supported")
     if against:
         return Verdict("contradicted", max(against)[1])
@@ -84,12 +84,12 @@ def _parse(claim: Claim) -> _Statement:
     asked = content(words_of(claim.question))
     end = 0 if claim.fragment else _end_of_subject(words)
     subject = [word for word in content(words[:end]) if word.kind != "number"]
-    said = [word for word in content(words) if not held(word, subject)] or content(words)
+    said = Bag(subject).missing(content(words)) or content(words)
     return _Statement(
         words=tuple(words),
         subject=tuple(subject),
         said=tuple(said),
-        added=tuple(word for word in said if not held(word, asked)),
+        added=tuple(Bag(asked).missing(said)),
         topic=tuple([*content(words), *asked] if claim.fragment else content(words)),
         negated=(sum(word.kind == "negation" for word in words) + claim.denies) % 2 == 1,
     )
@@ -106,15 +106,18 @@ def _end_of_subject(words: Sequence[Word]) -> int:
     return 0
 
 
-def _scopes(passage: str) -> Iterator[_Scope]:
+@lru_cache(maxsize=1024)
+def _scopes(passage: str) -> tuple[_Scope, ...]:
+    scopes: list[_Scope] = []
     referred: list[Word] | None = None
     for sentence in sentences(passage):
         words = words_of(sentence)
         if _refers_back(words):
-            yield _Scope((*(referred or ()), *words), dangling=referred is None)
+            scopes.append(_Scope(Bag([*(referred or ()), *words]), dangling=referred is None))
         else:
             referred = words
-            yield _Scope(tuple(words), dangling=False)
+            scopes.append(_Scope(Bag(words), dangling=False))
+    return tuple(scopes)
 
 
 def _refers_back(words: Sequence[Word]) -> bool:
@@ -124,53 +127,53 @@ def _refers_back(words: Sequence[Word]) -> bool:
 
 
 def _speaks_of(subject: Sequence[Word], scope: _Scope) -> bool:
-    return not subject or scope.dangling or share(subject, scope.words) >= ON_TOPIC
+    return not subject or scope.dangling or scope.bag.share(subject) >= ON_TOPIC
 
 
-def _supports(claim: _Statement, window: Sequence[Word]) -> bool:
-    if any(word.kind != "word" for word in missing(claim.said, window)):
+def _supports(claim: _Statement, bag: Bag) -> bool:
+    if any(word.kind != "word" for word in bag.missing(claim.said)):
         return False
-    enough = all(share(_weighty(words), window) >= ENOUGH for words in (claim.said, claim.added) if words)
-    return enough and claim.negated == _negates(claim.said, window)
+    enough = all(bag.share(_weighty(words)) >= ENOUGH for words in (claim.said, claim.added) if words)
+    return enough and claim.negated == _negates(claim.said, bag.words)
 
 
-def _contradiction(claim: _Statement, window: Sequence[Word]) -> str:
-    """How this window denies the claim; empty where it does not."""
-    lost = missing(claim.said, window)
-    if share(claim.topic, window) >= ON_TOPIC:
-        pair = _opposites(claim.words, window)
+def _contradiction(claim: _Statement, bag: Bag) -> str:
+    """How this sentence denies the claim; empty where it does not."""
+    lost = bag.missing(claim.said)
+    if not claim.negated and bag.share(claim.topic) >= ON_TOPIC:
+        pair = _opposites(claim.words, bag)
         if pair:
             return f"it says {pair[1]!r}, not {pair[0]!r}"
-    same_words = share(claim.said, window) >= ENOUGH and all(word.kind == "word" for word in lost)
-    if same_words and claim.negated != _negates(claim.said, window):
+    same_words = bag.share(claim.said) >= ENOUGH and all(word.kind == "word" for word in lost)
+    if same_words and claim.negated != _negates(claim.said, bag.words):
         return "it affirms what the claim denies" if claim.negated else "it denies it"
     if not claim.negated:
         for word in lost:
-            other = _in_its_place(word, claim.words, window) if word.kind != "word" else None
+            other = _in_its_place(word, claim.words, bag.words) if word.kind != "word" else None
             if other is not None:
                 return f"it has {other.text!r} in place of {word.text!r}"
     return ""
 
 
-def _opposites(claim: Sequence[Word], window: Sequence[Word]) -> tuple[str, str] | None:
-    """A word of the claim that the window does not hold, and the word of the window that denies it."""
-    said = {word.text for word in window}
+def _opposites(claim: Sequence[Word], bag: Bag) -> tuple[str, str] | None:
+    """A word of the claim that the sentence does not hold, and the word of the sentence that denies it."""
     for word in claim:
-        denying = next((found.text for found in window if deny(word.text, found.text)), None)
-        if denying is not None and word.text not in said:
-            return word.text, denying
+        denying = denials_of(word.text) & bag.texts
+        if denying and word.text not in bag.texts:
+            return word.text, min(denying)
     return None
 
 
-def _in_its_place(word: Word, claim: Sequence[Word], window: Sequence[Word]) -> Word | None:
-    """The number or name the window has where the claim has `word`: after the same words, and not in the claim."""
+def _in_its_place(word: Word, claim: Sequence[Word], found: Sequence[Word]) -> Word | None:
+    """The number or name that stands where the claim has `word`: after the same words, and not in the claim."""
     before = _lead(claim, claim.index(word))
     if not before:
         return None
-    for place, found in enumerate(window):
-        alike = found.kind == word.kind and found.is_year == word.is_year
-        if alike and _lead(window, place) == before and not any(same(found, other) for other in claim):
-            return found
+    claimed = Bag(claim)
+    for place, other in enumerate(found):
+        alike = other.kind == word.kind and other.is_year == word.is_year
+        if alike and _lead(found, place) == before and not claimed.holds(other):
+            return other
     return None
 
 
@@ -184,12 +187,13 @@ def _lead(words: Sequence[Word], place: int) -> tuple[str, ...]:
     return ()
 
 
-def _negates(said: Sequence[Word], window: Sequence[Word]) -> bool:
-    """Whether a negation stands among the words the window shares with the claim, or just before them."""
-    places = [place for place, word in enumerate(window) if any(same(claimed, word) for claimed in said)]
+def _negates(said: Sequence[Word], found: Sequence[Word]) -> bool:
+    """Whether a negation stands among the words a sentence shares with the claim, or just before them."""
+    claimed = Bag(said)
+    places = [place for place, word in enumerate(found) if claimed.holds(word)]
     if not places:
         return False
-    near = window[max(0, min(places) - 3) : max(places) + 1]
+    near = found[max(0, min(places) - 3) : max(places) + 1]
     return sum(word.kind == "negation" for word in near) % 2 == 1
 
 
@@ -200,5 +204,5 @@ def _weighty(words: Sequence[Word]) -> Sequence[Word]:
 def _what_is_missing(claim: _Statement, about: Sequence[_Scope]) -> str:
     if not about:
         return "it does not speak of " + " ".join(word.text for word in claim.subject[:4])
-    lost = min((missing(claim.said, scope.words) for scope in about), key=len) or claim.said
+    lost = min((scope.bag.missing(claim.said) for scope in about), key=len) or claim.said
     return "it lacks " + ", ".join(repr(word.text) for word in lost[:4])

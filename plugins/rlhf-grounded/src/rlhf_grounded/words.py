@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
 from rlhf_grounded.numerals import Bound, bound_before, scale_of, value_of
-from rlhf_grounded.opposites import EXCLUSIVE, NEGATIONS
+from rlhf_grounded.opposites import NEGATIONS
 
 Kind = Literal["number", "name", "word", "function", "negation"]
 
@@ -104,8 +104,7 @@ star starred stars starring
 }
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """One word of a text.
 
     `stem` is what is compared, `text` the word in small letters; a number has a `value` and how it is meant.
@@ -128,7 +127,7 @@ class Word:
 def words_of(text: str) -> list[Word]:
     """All words of a text, in order; function words too, which carry no meaning of their own."""
     tokens = _TOKEN.findall(unicodedata.normalize("NFKC", text))
-    lower = [token.lower().replace("’", "'") for token in tokens]  # noqa: RUF001
+    lower = [token.lower().replace("’", "'") for token in tokens]
     found: list[Word] = []
     for place, (token, word) in enumerate(zip(tokens, lower, strict=True)):
         scale = scale_of(word)
@@ -147,8 +146,8 @@ def words_of(text: str) -> list[Word]:
             )
     names = [word.kind == "name" for word in found]
     return [
-        replace(word, joins_next=True) if name and followed else word
-        for word, name, followed in zip(found, names, [*names[1:], False], strict=True)
+        word._replace(joins_next=True) if name and followed else word
+        for word, name, followed in zip(found, names, [*names, False][1:], strict=True)
     ]
 
 
@@ -161,6 +160,7 @@ def content(words: Sequence[Word]) -> list[Word]:
     return list(seen.values())
 
 
+@lru_cache(maxsize=65536)
 def stem_of(word: str) -> str:
     """The part of a word (lower case) its forms share: `directed`, `director` and `directs` meet in `direct`."""
     known = _IRREGULAR.get(word)
@@ -181,9 +181,16 @@ def _word(token: str, word: str, before: list[str], after: str, *, first: bool) 
         and not (word == "one" and (first or after in ("of", "another")))
     ):
         return Word(word, word, "number", value, bound_before(before))
-    if word in NEGATIONS and not (word == "no" and after[:1].isdigit()):
+    if word in NEGATIONS and not _denies_nothing(word, after):
         return Word(word, stem_of(word), "negation")
-    if word in _FUNCTION and not (word in ("may", "us") and token[0].isupper() and not first):
+    named = token[0].isupper() and not first
+    if (word in _FUNCTION and not (named and word in ("may", "us"))) or word in NEGATIONS:
         return Word(word, word, "function")
-    named = (token[0].isupper() and not first) or (word in EXCLUSIVE and word[0] != word)
-    return Word(word, stem_of(word), "name" if named and token[0].isupper() else "word")
+    return Word(word, stem_of(word), "name" if named else "word")
+
+
+def _denies_nothing(word: str, after: str) -> bool:
+    """No. 1; not only; "yet" where it means "but"."""
+    if word == "no":
+        return after[:1].isdigit()
+    return (word == "not" and after == "only") or (word == "yet" and after != "to")
