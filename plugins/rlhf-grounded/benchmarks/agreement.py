@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf.types import Completion, Prompt, Rollout
-
 from rlhf_grounded.claims import Claim, claims_of
 from rlhf_grounded.grounded import GroundedReward
 from rlhf_grounded.matching import Bag
 from rlhf_grounded.options import GroundedConfig
 from rlhf_grounded.verdict import judge
 from rlhf_grounded.words import content, words_of
+
+from rlhf.types import Completion, Prompt, Rollout
 
 Row = dict[str, Any]
 Group = list[float]
@@ -48,21 +48,28 @@ def main(data: Path) -> None:
 
 def _fever(rows: Sequence[Row]) -> None:
     seen, unseen = _halves([[_clean(row) for row in group] for group in _groups(rows)])
+    threshold = max((0.1 * tenth for tenth in range(11)), key=lambda t: _mean(_by_overlap(seen, t)))
     for half, groups in (("seen half", seen), ("unseen half", unseen)):
-        verdicts = [[(row, judge(Claim(row["claim"]), row["evidence"]).finding) for row in group] for group in groups]
-        right = [[float((found == "supported") == _supports(row)) for row, found in group] for group in verdicts]
-        threshold = max((0.1 * tenth for tenth in range(11)), key=lambda t: _mean(_by_overlap(seen, t)))
-        overlap = _by_overlap(groups, threshold)
-        _print(f"FEVER symmetric, {half}", "supported or not", right, f"majority 0.50, word overlap {_figure(overlap)}")
-        flat = [pair for group in verdicts for pair in group]
+        name = f"FEVER symmetric, {half}"
+        verdicts = [[(_supports(r), _finding(r)) for r in group] for group in groups]
+        right = [[float((found == "supported") == gold) for gold, found in group] for group in verdicts]
+        baselines = f"majority 0.50, word overlap {_figure(_by_overlap(groups, threshold))}"
+        _print(name, "supported or not", right, baselines)
         for finding in ("supported", "contradicted"):
-            gold = [[float(_supports(row) == (finding == "supported")) for row, f in group if f == finding] for group in verdicts]
-            count = sum(found == finding for _, found in flat)
-            _print(f"FEVER symmetric, {half}", f"precision of `{finding}` ({count} of {len(flat)})", gold, "0.50")
+            wanted = finding == "supported"
+            said = [[float(gold == wanted) for gold, found in group if found == finding] for group in verdicts]
+            _print(name, f"precision of `{finding}`", said, "0.50")
 
 
 def _by_overlap(groups: Sequence[Sequence[Row]], threshold: float) -> list[Group]:
-    return [[float((_overlap(r["claim"], r["evidence"]) >= threshold) == _supports(r)) for r in group] for group in groups]
+    def right(row: Row) -> float:
+        return float((_overlap(row["claim"], row["evidence"]) >= threshold) == _supports(row))
+
+    return [[right(row) for row in group] for group in groups]
+
+
+def _finding(row: Row) -> str:
+    return judge(Claim(row["claim"]), row["evidence"]).finding
 
 
 def _overlap(claim: str, evidence: str) -> float:
@@ -110,33 +117,28 @@ def _halves(groups: list[list[Row]]) -> tuple[list[list[Row]], list[list[Row]]]:
 
 
 def _halueval(name: str, rows: Sequence[Row]) -> None:
+    reward = GroundedReward(GroundedConfig(column="knowledge", no_claims=0.0), None)  # type: ignore[arg-type]
     half = len(rows) // 2
     for which, part in (("seen half", rows[:half]), ("unseen half", rows[half:])):
-        reward = GroundedReward(GroundedConfig(column="knowledge", no_claims=0.0), None)  # type: ignore[arg-type]
-        _print_pairs(f"{name}, {which}", part, lambda row, key, reward=reward: _worth(reward, row, row[key]))
-        short = [row for row in part if _is_phrase(row)]
-        _print_pairs(
-            f"{name}, {which}, both answers mere phrases", short, lambda row, key, reward=reward: _worth(reward, row, row[key])
-        )
+        _print_pairs(f"{name}, {which}", part, reward)
+        _print_pairs(f"{name}, {which}, mere phrases", [row for row in part if _are_phrases(row)], reward)
 
 
-def _print_pairs(name: str, rows: Sequence[Row], worth: Callable[[Row, str], float]) -> None:
-    values = [(worth(row, "right_answer"), worth(row, "hallucinated_answer")) for row in rows]
-    accuracy = [[float(right >= 1), float(wrong < 1)] for right, wrong in values]
-    overlap = [[_overlap_of(row, "right_answer"), _overlap_of(row, "hallucinated_answer")] for row in rows]
-    _print(
-        name,
-        "supported or not",
-        accuracy,
-        f"majority 0.50, word overlap {_figure([[float(a >= 1), float(b < 1)] for a, b in overlap])}, "
-        f"verbatim in the passage {_figure([[float(_verbatim(r, 'right_answer')), float(not _verbatim(r, 'hallucinated_answer'))] for r in rows])}",
-    )
-    _print(
-        name,
-        "right above made up",
-        [[_above(right, wrong)] for right, wrong in values],
-        f"chance 0.50, the shorter one {_figure([[_above(-len(r['right_answer']), -len(r['hallucinated_answer']))] for r in rows])}",
-    )
+def _print_pairs(name: str, rows: Sequence[Row], reward: GroundedReward) -> None:
+    def compare(worth: Callable[[Row, str], float]) -> list[tuple[float, float]]:
+        return [(worth(row, "right_answer"), worth(row, "hallucinated_answer")) for row in rows]
+
+    def told_apart(pairs: Sequence[tuple[float, float]]) -> list[Group]:
+        return [[float(right >= 1), float(wrong < 1)] for right, wrong in pairs]
+
+    ours = compare(lambda row, key: _worth(reward, row, key))
+    overlap = told_apart(compare(lambda row, key: _overlap(row[key], row["knowledge"])))
+    verbatim = told_apart(compare(lambda row, key: float(row[key].strip(" .").lower() in row["knowledge"].lower())))
+    baselines = f"majority 0.50, word overlap {_figure(overlap)}, verbatim in the passage {_figure(verbatim)}"
+    _print(name, "supported or not", told_apart(ours), baselines)
+    shorter = [[_above(right, wrong)] for right, wrong in compare(lambda row, key: -float(len(row[key])))]
+    above = [[_above(*pair)] for pair in ours]
+    _print(name, "right above made up", above, f"chance 0.50, the shorter {_figure(shorter)}")
 
 
 def _halueval_in_documents(rows: Sequence[Row]) -> None:
@@ -146,14 +148,11 @@ def _halueval_in_documents(rows: Sequence[Row]) -> None:
         texts = list(dict.fromkeys(row["knowledge"].strip() for row in rows))
         file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
         reward = GroundedReward(GroundedConfig(documents=(str(file),), no_claims=0.0), None)  # type: ignore[arg-type]
-        part = rows[len(rows) // 2 :]
-        _print_pairs(
-            f"{_HALUEVAL[0]}, unseen half, {len(texts)} documents", part, lambda row, key: _worth(reward, row, row[key])
-        )
+        _print_pairs(f"{_HALUEVAL[0]}, unseen half, {len(texts)} documents", rows[len(rows) // 2 :], reward)
 
 
-def _worth(reward: GroundedReward, row: Row, answer: str) -> float:
-    score = reward([_rollout(row["question"], answer, {"knowledge": row["knowledge"]})])[0]
+def _worth(reward: GroundedReward, row: Row, key: str) -> float:
+    score = reward([_rollout(row["question"], row[key], {"knowledge": row["knowledge"]})])[0]
     assert score.value is not None, score.error
     return score.value
 
@@ -163,18 +162,10 @@ def _rollout(question: str, answer: str, metadata: Row) -> Rollout:
     return Rollout(prompt=Prompt(id="row", text=question, metadata=metadata), completion=completion)
 
 
-def _is_phrase(row: Row) -> bool:
+def _are_phrases(row: Row) -> bool:
     """Whether neither answer is a sentence, so that length and form do not give the made-up one away."""
     both = [claims_of(row[key], row["question"]) for key in ("right_answer", "hallucinated_answer")]
     return all(len(claims) == 1 and claims[0].fragment for claims in both)
-
-
-def _overlap_of(row: Row, key: str) -> float:
-    return _overlap(row[key], row["knowledge"])
-
-
-def _verbatim(row: Row, key: str) -> bool:
-    return row[key].strip(" .").lower() in row["knowledge"].lower()
 
 
 def _above(one: float, other: float) -> float:

@@ -52,14 +52,18 @@ def scale_of(word: str) -> float | None:
     return _SCALES.get(word)
 
 
-def bound_before(words: Sequence[str]) -> Bound:
-    """How a number is meant, by the words (lower case) before it: "more than 400" is met by whatever is above 400."""
-    last, pair = tuple(words[-1:]), tuple(words[-2:])
-    if last in _AT_LEAST or pair in _AT_LEAST:
-        return "at least"
-    if last in _AT_MOST or pair in _AT_MOST:
-        return "at most"
-    return "about" if last and last[0] in _ABOUT else "exact"
+def bound_before(words: Sequence[str]) -> tuple[Bound, int]:
+    """How a number is meant, by the words (lower case) before it, and how many of them say so.
+
+    "more than 400" is met by whatever is above 400.
+    """
+    for length in (2, 1):
+        said = tuple(words[-length:])
+        if said in _AT_LEAST:
+            return "at least", length
+        if said in _AT_MOST:
+            return "at most", length
+    return ("about", 1) if words and words[-1] in _ABOUT else ("exact", 0)
 
 
 def agrees(claimed: float, bound: Bound, found: float, found_bound: Bound) -> bool:

@@ -1,6 +1,7 @@
 """Words that deny one another: negations, antonyms, and sets of which only one can be true of a thing at a time.
 
-Written by hand, English but for the Chinese negations of one character. What is not here is at worst `not found` where `contradicted` would be right.
+Written by hand, English but for the Chinese negations of one character. What is missing here makes `not found` of
+what should be `contradicted`.
 """
 
 from __future__ import annotations

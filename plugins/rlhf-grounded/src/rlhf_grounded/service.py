@@ -12,10 +12,13 @@ never "not found". Proxies are not used.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +32,6 @@ from rlhf_grounded.verdict import Finding
 
 LONGEST_ANSWER = 4 * 2**20
 """Bytes of an answer; more is an error."""
-_CHUNK = 65536
 
 
 class Service:
@@ -53,37 +55,35 @@ class Service:
         return json.dumps({"claim": one.claim.text, "question": question, "passages": self._passages}).encode()
 
     def _ask(self, body: bytes) -> list[Passage] | EvidenceError:
+        begun = time.monotonic()
         try:
             return _parse(self._post(body), self._config.url)[: self._passages]
         except EvidenceError as error:
-            return EvidenceError(f"fact service {self._config.url}: {error}")
-        except TimeoutError:
-            return EvidenceError(f"fact service {self._config.url}: no answer within {self._config.timeout:g} s")
+            reason = str(error)
         except (OSError, http.client.HTTPException) as error:
-            return EvidenceError(f"fact service {self._config.url}: {type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            if time.monotonic() - begun >= self._config.timeout:
+                reason = f"no answer within {self._config.timeout:g} s"
+        return EvidenceError(f"fact service {self._config.url}: {reason}")
 
     def _post(self, body: bytes) -> bytes:
-        """The answer's body, all of it within the time-out, however slowly it drips."""
-        deadline = time.monotonic() + self._config.timeout
+        """The answer's body. The time-out holds for the whole of it: a service that drips is cut off too."""
         connection = self._connection()
+        cut_off = threading.Timer(self._config.timeout, _shut, [connection])
+        cut_off.start()
         try:
             connection.request("POST", self._target(), body, self._headers)
             response = connection.getresponse()
             if response.status != http.client.OK:
                 raise EvidenceError(f"status {response.status} {response.reason}")
-            received = bytearray()
-            while True:
-                _set_time_left(connection, deadline)
-                chunk = response.read1(_CHUNK)
-                if not chunk:
-                    break
-                received += chunk
-                if len(received) > LONGEST_ANSWER:
-                    raise EvidenceError(f"an answer of more than {LONGEST_ANSWER // 2**20} MiB")
+            received = response.read(LONGEST_ANSWER + 1)
+            if len(received) > LONGEST_ANSWER:
+                raise EvidenceError(f"an answer of more than {LONGEST_ANSWER // 2**20} MiB")
             if response.length:
-                raise EvidenceError(f"the answer broke off {response.length} bytes early")
-            return bytes(received)
+                raise http.client.IncompleteRead(received, response.length)
+            return received
         finally:
+            cut_off.cancel()
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
@@ -96,12 +96,11 @@ class Service:
         return (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
 
 
-def _set_time_left(connection: http.client.HTTPConnection, deadline: float) -> None:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    if connection.sock is not None:
-        connection.sock.settimeout(left)
+def _shut(connection: http.client.HTTPConnection) -> None:
+    sock = connection.sock
+    if sock is not None:
+        with contextlib.suppress(OSError):  # it is closed already
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _parse(body: bytes, url: str) -> list[Passage]:

@@ -27,6 +27,8 @@ ENOUGH = 0.8
 """Share of the plain words a claim says of its subject that a supporting sentence holds."""
 ON_TOPIC = 0.5
 """Share of a claim's words, its subject's too, that a contradicting sentence holds."""
+MOSTLY = 0.5
+"""More than this share of its subject's words stands in a sentence that speaks of it."""
 
 _VERBS = frozenset(
     "is are was were be been has have had do does did will would can could may might must shall should".split()
@@ -57,8 +59,12 @@ class _Statement:
 
 @dataclass(frozen=True)
 class _Scope:
-    """A sentence, after the one its "it" or "the film" refers to; `dangling` where the passage begins with such."""
+    """A sentence: what it speaks of, which may stand in the sentence its "it" or "the film" refers to, and its words.
 
+    It is `dangling` where the passage begins with such a word, so that what it refers to cannot be known.
+    """
+
+    spoken_of: Bag
     bag: Bag
     dangling: bool
 
@@ -112,11 +118,10 @@ def _scopes(passage: str) -> tuple[_Scope, ...]:
     referred: list[Word] | None = None
     for sentence in sentences(passage):
         words = words_of(sentence)
-        if _refers_back(words):
-            scopes.append(_Scope(Bag([*(referred or ()), *words]), dangling=referred is None))
-        else:
-            referred = words
-            scopes.append(_Scope(Bag(words), dangling=False))
+        back = _refers_back(words)
+        spoken_of = Bag([*(referred or ()), *words] if back else words)
+        scopes.append(_Scope(spoken_of, Bag(words), dangling=back and referred is None))
+        referred = referred if back else words
     return tuple(scopes)
 
 
@@ -127,7 +132,7 @@ def _refers_back(words: Sequence[Word]) -> bool:
 
 
 def _speaks_of(subject: Sequence[Word], scope: _Scope) -> bool:
-    return not subject or scope.dangling or scope.bag.share(subject) >= ON_TOPIC
+    return not subject or scope.dangling or scope.spoken_of.share(subject) > MOSTLY
 
 
 def _supports(claim: _Statement, bag: Bag) -> bool:
@@ -147,12 +152,20 @@ def _contradiction(claim: _Statement, bag: Bag) -> str:
     same_words = bag.share(claim.said) >= ENOUGH and all(word.kind == "word" for word in lost)
     if same_words and claim.negated != _negates(claim.said, bag.words):
         return "it affirms what the claim denies" if claim.negated else "it denies it"
-    if not claim.negated:
-        for word in lost:
-            other = _in_its_place(word, claim.words, bag.words) if word.kind != "word" else None
-            if other is not None:
-                return f"it has {other.text!r} in place of {word.text!r}"
+    if not claim.negated and (replaced := _replaced(claim, lost, bag)):
+        return f"it has {replaced[1]!r} in place of {replaced[0]!r}"
     return ""
+
+
+def _replaced(claim: _Statement, lost: Sequence[Word], bag: Bag) -> tuple[str, str] | None:
+    """A number or name of the claim that the sentence lacks, and the one it has instead."""
+    for word in lost:
+        other = _in_its_place(word, claim.words, bag.words) if word.kind != "word" else None
+        if other is None and word.is_year and len(lost) == 1:  # all the same but for the year, wherever it stands
+            other = next((found for found in bag.words if found.is_year), None)
+        if other is not None:
+            return word.text, other.text
+    return None
 
 
 def _opposites(claim: Sequence[Word], bag: Bag) -> tuple[str, str] | None:
@@ -165,23 +178,35 @@ def _opposites(claim: Sequence[Word], bag: Bag) -> tuple[str, str] | None:
 
 
 def _in_its_place(word: Word, claim: Sequence[Word], found: Sequence[Word]) -> Word | None:
-    """The number or name that stands where the claim has `word`: after the same words, and not in the claim."""
-    before = _lead(claim, claim.index(word))
-    if not before:
-        return None
+    """The number or name that stands where the claim has `word`, and is not in the claim.
+
+    The same place is after the same words, for a number also before the same word ("400 animals").
+    """
+    place = claim.index(word)
+    lead, follower = _lead(claim, place), _follower(claim, place)
     claimed = Bag(claim)
-    for place, other in enumerate(found):
-        alike = other.kind == word.kind and other.is_year == word.is_year
-        if alike and _lead(found, place) == before and not claimed.holds(other):
+    for number, other in enumerate(found):
+        if other.kind != word.kind or other.is_year != word.is_year or claimed.holds(other):
+            continue
+        counts_the_same = word.kind == "number" and follower and _follower(found, number) == follower
+        if counts_the_same or (lead and _lead(found, number) == lead):
             return other
     return None
 
 
+def _follower(words: Sequence[Word], place: int) -> str:
+    following = words[place + 1 : place + 2]
+    return following[0].stem if following and following[0].kind == "word" else ""
+
+
 def _lead(words: Sequence[Word], place: int) -> tuple[str, ...]:
-    """The plain word before this place, by its stem, and the function words between: ("direct", "by")."""
-    for start in range(place - 1, max(-1, place - 5), -1):
+    """The plain word before this place, or before the names that end in it, and the function words between."""
+    end = place
+    while end > 0 and words[end].kind == "name" and words[end - 1].kind == "name":
+        end -= 1
+    for start in range(end - 1, max(-1, end - 5), -1):
         if words[start].kind == "word":
-            return tuple(word.stem for word in words[start:place])
+            return tuple(word.stem for word in words[start:end])
         if words[start].kind != "function":
             break
     return ()

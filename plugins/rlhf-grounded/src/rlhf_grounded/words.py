@@ -130,20 +130,17 @@ def words_of(text: str) -> list[Word]:
     lower = [token.lower().replace("’", "'") for token in tokens]
     found: list[Word] = []
     for place, (token, word) in enumerate(zip(tokens, lower, strict=True)):
-        scale = scale_of(word)
-        if scale is not None and found and found[-1].kind == "number" and found[-1].value is not None:
-            last = found.pop()  # "1.5 million" is one number
-            found.append(Word(f"{last.text} {word}", last.stem, "number", (last.value or 0.0) * scale, last.bound))
+        scale, last = scale_of(word), found[-1] if found else None
+        if scale is not None and last is not None and last.value is not None:  # "1.5 million" is one number
+            found[-1] = last._replace(text=f"{last.text} {word}", value=last.value * scale)
+            continue
+        value = None if _counts_nothing(word, lower, place) else value_of(word)
+        if value is not None:
+            bound, length = bound_before(lower[max(0, place - 2) : place])
+            found[len(found) - length :] = [one._replace(kind="function") for one in found[len(found) - length :]]
+            found.append(Word(word, word, "number", value, bound))
         else:
-            found.append(
-                _word(
-                    token,
-                    word,
-                    lower[max(0, place - 2) : place],
-                    lower[place + 1] if place + 1 < len(lower) else "",
-                    first=place == 0,
-                )
-            )
+            found.append(_word(token, word, "".join(lower[place + 1 : place + 2]), first=place == 0))
     names = [word.kind == "name" for word in found]
     return [
         word._replace(joins_next=True) if name and followed else word
@@ -173,20 +170,20 @@ def stem_of(word: str) -> str:
     return ascii_word
 
 
-def _word(token: str, word: str, before: list[str], after: str, *, first: bool) -> Word:
-    value = value_of(word)
-    if (
-        value is not None
-        and word not in ("zero", "second")
-        and not (word == "one" and (first or after in ("of", "another")))
-    ):
-        return Word(word, word, "number", value, bound_before(before))
+def _word(token: str, word: str, after: str, *, first: bool) -> Word:
     if word in NEGATIONS and not _denies_nothing(word, after):
         return Word(word, stem_of(word), "negation")
     named = token[0].isupper() and not first
     if (word in _FUNCTION and not (named and word in ("may", "us"))) or word in NEGATIONS:
         return Word(word, word, "function")
     return Word(word, stem_of(word), "name" if named else "word")
+
+
+def _counts_nothing(word: str, words: Sequence[str], place: int) -> bool:
+    """Zero denies, a second is short, and "one of them" and "One day" do not count."""
+    if word == "one":
+        return place == 0 or words[place + 1 : place + 2] in (["of"], ["another"])
+    return word in ("zero", "second")
 
 
 def _denies_nothing(word: str, after: str) -> bool:
