@@ -32,7 +32,7 @@ def figures(honest_data: Path, capsys: pytest.CaptureFixture[str]) -> dict[tuple
 
 def test_figures_of_the_unseen_half(figures: dict[tuple[str, str], float]) -> None:
     fever = "FEVER symmetric, unseen half"
-    assert figures[fever, "supported or not"] >= 0.72
+    assert figures[fever, "supported or not"] > 0.70
     assert figures[fever, "supported or not"] > figures[fever, "word overlap"] + 0.05
     assert figures[fever, "precision of `supported`"] >= 0.85
     assert figures[fever, "precision of `contradicted`"] >= 0.85

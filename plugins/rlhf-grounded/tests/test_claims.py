@@ -18,6 +18,7 @@ def texts(completion: str, question: str = "", **options: bool) -> list[str]:
         ("Ada was born in London; Bob came from Paris.", ["Ada was born in London", "Bob came from Paris."]),
         ("Ada liked cats, dogs, and birds.", ["Ada liked cats, dogs, and birds."]),
         ("Dr. J. R. Smith of the U.S. Army met Ada.", ["Dr. J. R. Smith of the U.S. Army met Ada."]),
+        ("Congress met. He died.", ["Congress met.", "He died."]),
         ("It weighs 1.5 kg. It is red.", ["It weighs 1.5 kg.", "It is red."]),
         ("- Ada was a countess\n- **Bob** was a king", ["Ada was a countess", "Bob was a king"]),
         ("Yes, Ada was a countess.", ["Ada was a countess."]),
@@ -70,6 +71,11 @@ def test_a_phrase_is_read_as_the_answer_to_its_question() -> None:
     (claim,) = claims_of("In London.", "Where was Ada born?")
     assert (claim.text, claim.fragment) == ("In London", True)
     assert claim.wanted == "Where was Ada born? In London"
+
+
+def test_a_phrase_without_a_subject_is_an_answer_too() -> None:
+    (claim,) = claims_of("was born in London", "And Ada?")
+    assert claim.fragment
 
 
 def test_a_phrase_without_a_question_claims_nothing() -> None:

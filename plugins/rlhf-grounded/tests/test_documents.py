@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,6 @@ def test_the_order_of_rows_and_of_files_does_not_matter(library: Path, ask: Any)
     assert one == list(reversed(other))
 
 
-@pytest.mark.skipif(os.environ.get("CI_SLOW") == "1", reason="a loaded machine tells nothing about speed")
 def test_a_thousand_documents(tmp_path: Path, ask: Any) -> None:
     import time
 

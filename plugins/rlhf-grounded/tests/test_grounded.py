@@ -67,6 +67,12 @@ def test_the_rationale_names_claim_finding_reason_passage_and_source(ask: Any) -
     assert three == f"not found: {UNKNOWN!r} (it lacks 'played', 'violin') [column evidence: {ADA}]"
 
 
+def test_a_rationale_stays_short(ask: Any) -> None:
+    endless = ask("?", "word " * 100_000 + "is here.", evidence="Words are here. " * 20)
+    (grade,) = GroundedGrader(config(), None).grade([endless])
+    assert len(grade.rationale) < 1000
+
+
 def test_a_completion_without_claims(ask: Any) -> None:
     rollout = ask("Who was Ada?", "I do not know.", evidence=ADA)
     (score,) = GroundedReward(config(), None)([rollout])

@@ -63,6 +63,13 @@ def server() -> Iterator[FactServer]:
     running.server_close()
 
 
+def _read_request(connection: socket.socket) -> None:
+    """All of it: closing a connection with bytes unread resets it."""
+    received = b""
+    while not received.endswith(b"}"):
+        received += connection.recv(65536)
+
+
 def reward_of(url: str, **service: Any) -> GroundedReward:
     return GroundedReward(GroundedConfig.model_validate({"service": {"url": url, **service}}), None)
 
@@ -146,7 +153,7 @@ def test_a_service_that_drips_is_an_error(ask: Any, part: str) -> None:
     def drip(listening: socket.socket) -> None:
         connection, _ = listening.accept()
         with connection:
-            connection.recv(65536)
+            _read_request(connection)
             if part == "body":
                 connection.sendall(head)
             for _ in range(100):
@@ -169,7 +176,7 @@ def test_an_answer_that_breaks_off_is_an_error(ask: Any) -> None:
     def half(listening: socket.socket) -> None:
         connection, _ = listening.accept()
         with connection:
-            connection.recv(65536)
+            _read_request(connection)
             connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"passages": []}')
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -177,7 +184,7 @@ def test_an_answer_that_breaks_off_is_an_error(ask: Any) -> None:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         (found,) = reward_of(url)([ask("?", "Ada Lovelace was born in London.")])
     assert found.value is None
-    assert "bytes" in found.error or "Incomplete" in found.error
+    assert "IncompleteRead" in found.error
 
 
 def test_a_service_that_is_down_is_an_error(ask: Any) -> None:

@@ -71,6 +71,7 @@ def test_another_first_name_is_another_person() -> None:
     assert judge(elizabeth, "The statue was made by John Smith.").finding != "supported"
     assert judge(john, "The statue was made by John Smith.").finding == "supported"
     assert judge(john, "The statue was made by Smith.").finding == "supported"
+    assert judge(elizabeth, "The statue was made by John Smith, and Smith was paid.").finding != "supported"
 
 
 def test_a_denied_claim_is_not_contradicted_by_an_opposite() -> None:
@@ -79,9 +80,8 @@ def test_a_denied_claim_is_not_contradicted_by_an_opposite() -> None:
 
 def test_an_answer_must_hold_what_it_adds_to_its_question() -> None:
     question = "What track does the old Southern Railway from Vienna to Graz run on?"
-    right, wrong = (
-        f"The old Southern Railway from Vienna to Graz runs on a {kind} track." for kind in ("wide", "light")
-    )
+    text = "The old Southern Railway from Vienna to Graz runs on a {} track."
+    right, wrong = text.format("wide"), text.format("light")
     passage = right
     assert judge(Claim(right, question), passage).finding == "supported"
     assert judge(Claim(wrong, question), passage).finding != "supported"
@@ -93,6 +93,12 @@ def test_short_answers() -> None:
     assert judge(Claim("Paris", question, fragment=True), ADA).finding == "not found"
     assert judge(Claim("Was Ada Lovelace born in London"), ADA).finding == "supported"
     assert judge(Claim("Was Ada Lovelace born in London", denies=True), ADA).finding == "contradicted"
+
+
+def test_a_short_answer_is_looked_for_where_its_question_is_spoken_of() -> None:
+    passage = "The lamp is red. The door is shut."
+    assert judge(Claim("shut", "How is the door?", fragment=True), passage).finding == "supported"
+    assert judge(Claim("shut", "How is the lamp?", fragment=True), passage).finding == "not found"
 
 
 @pytest.mark.parametrize("passage", ["", "...", "\ud800", "北京是中国的首都。", "a" * 10_000, "1" * 500])

@@ -63,7 +63,7 @@ def claims_of(text: str, question: str, *, hedged: bool = False) -> list[Claim]:
 
 
 def _short_answer(sentence: str, question: str) -> Claim | None:
-    """A lone word or phrase without a verb, read as the answer to the question; None for anything else."""
+    """A lone phrase without a subject and verb, read as the answer to the question; None for anything else."""
     if not question.strip() or is_talk(sentence):
         return None
     yes_or_no = _YES.match(sentence)
@@ -71,7 +71,8 @@ def _short_answer(sentence: str, question: str) -> Claim | None:
         return Claim(question.strip().rstrip("?").strip(), denies=yes_or_no[1].lower() == "no")
     phrase = OPENING.sub("", sentence)
     words = words_of(phrase)
-    if len(words) > _FRAGMENT_WORDS or _VERB.search(phrase) or not content(words):
+    has_subject = _VERB.search(phrase) and not _VERB.match(phrase)
+    if len(words) > _FRAGMENT_WORDS or has_subject or not content(words):
         return None
     return Claim(phrase.rstrip(" ."), question, fragment=True)
 
@@ -92,7 +93,8 @@ def _asserts(clause: str, *, hedged: bool) -> bool:
     if clause.endswith(":") or is_talk(clause) or (is_hedged(clause) and not hedged):
         return False
     words = words_of(clause)
-    return len(words) >= _FEWEST_WORDS and bool(content(words))
+    enough = len(words) >= _FEWEST_WORDS or (len(words) > 1 and _VERB.search(clause) is not None)
+    return enough and bool(content(words))
 
 
 def _is_question(sentence: str) -> bool:

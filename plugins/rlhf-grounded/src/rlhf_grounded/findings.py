@@ -11,7 +11,7 @@ from rlhf_grounded.evidence import Passage
 from rlhf_grounded.verdict import Finding, judge
 
 _SHOWN = 200
-"""Characters of a passage that a rationale shows."""
+"""Characters of a claim and of a passage that a rationale shows."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,12 @@ def rationale(found: Sequence[Found]) -> str:
 
 
 def _line(one: Found) -> str:
-    claim = f"{'no, to: ' if one.claim.denies else ''}{one.claim.text}"
+    claim = repr(_shown(f"{'no, to: ' if one.claim.denies else ''}{one.claim.text}"))
     reason = f" ({one.reason})" if one.reason else ""
-    if one.passage is None:
-        return f"{one.finding}: {claim!r}{reason}"
-    text = " ".join(one.passage.text.split())
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return f"{one.finding}: {claim!r}{reason} [{one.passage.source}: {shown}]"
+    passage = f" [{one.passage.source}: {_shown(one.passage.text)}]" if one.passage else ""
+    return f"{one.finding}: {claim}{reason}{passage}"
+
+
+def _shown(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rlhf_grounded.words import stem_of
+from rlhf_grounded.stems import stem_of
 
 _KINDS = """
 artist: musician singer painter sculptor rapper songwriter
@@ -61,6 +61,11 @@ def _table() -> dict[str, frozenset[str]]:
 
 _MEMBERS = _table()
 _NOTHING: frozenset[str] = frozenset()
+
+
+def is_kind(stem: str) -> bool:
+    """Whether "the" with a word of this stem may stand for a thing that has a name: the film, the singer."""
+    return stem in _MEMBERS
 
 
 def members_of(kind: str) -> frozenset[str]:

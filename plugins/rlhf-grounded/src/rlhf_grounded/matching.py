@@ -51,8 +51,12 @@ class Bag:
         last = claimed[place] if place < len(claimed) and word.joins_next else None
         if last is None or last in lost:
             return False
-        places = [number for number, found in enumerate(self.words) if found.stem == last.stem]
-        return any(number == 0 or self.words[number - 1].kind != "name" for number in places)
+        before = [
+            self.words[number - 1].kind if number else "function"
+            for number, found in enumerate(self.words)
+            if found.stem == last.stem and (found.kind == "name" or number == 0)
+        ]
+        return bool(before) and "name" not in before
 
 
 def _one_family(one: str, other: str) -> bool:

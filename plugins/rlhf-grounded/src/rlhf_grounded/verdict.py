@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Literal
 
 from rlhf_grounded.claims import Claim
+from rlhf_grounded.kinds import is_kind
 from rlhf_grounded.matching import Bag
 from rlhf_grounded.opposites import denials_of
 from rlhf_grounded.sentences import sentences
@@ -30,6 +31,8 @@ ON_TOPIC = 0.5
 MOSTLY = 0.5
 """More than this share of its subject's words stands in a sentence that speaks of it."""
 
+_TELLING = 3
+"""A short answer of fewer words than that stands in many places, and counts where its question is spoken of."""
 _VERBS = frozenset(
     "is are was were be been has have had do does did will would can could may might must shall should".split()
 )
@@ -54,6 +57,7 @@ class _Statement:
     said: tuple[Word, ...]
     added: tuple[Word, ...]
     topic: tuple[Word, ...]
+    about: tuple[Word, ...]
     negated: bool
 
 
@@ -72,7 +76,7 @@ class _Scope:
 def judge(claim: Claim, passage: str) -> Verdict:
     """What this passage makes of the claim."""
     statement = _parse(claim)
-    about = [scope for scope in _scopes(passage) if _speaks_of(statement.subject, scope)]
+    about = [scope for scope in _scopes(passage) if _speaks_of(statement, scope)]
     against: list[tuple[float, str]] = []
     for scope in about:
         reason = _contradiction(statement, scope.bag)
@@ -97,6 +101,7 @@ def _parse(claim: Claim) -> _Statement:
         said=tuple(said),
         added=tuple(Bag(asked).missing(said)),
         topic=tuple([*content(words), *asked] if claim.fragment else content(words)),
+        about=tuple(asked if claim.fragment and len(said) < _TELLING else ()),
         negated=(sum(word.kind == "negation" for word in words) + claim.denies) % 2 == 1,
     )
 
@@ -128,11 +133,16 @@ def _scopes(passage: str) -> tuple[_Scope, ...]:
 def _refers_back(words: Sequence[Word]) -> bool:
     if any(word.text in _STANDS_FOR_SUBJECT for word in words[:4]):
         return True
-    return len(words) > 1 and words[0].text == "the" and words[1].kind == "word"
+    return len(words) > 1 and words[0].text == "the" and is_kind(words[1].stem)
 
 
-def _speaks_of(subject: Sequence[Word], scope: _Scope) -> bool:
-    return not subject or scope.dangling or scope.spoken_of.share(subject) > MOSTLY
+def _speaks_of(claim: _Statement, scope: _Scope) -> bool:
+    """Whether it is about the claim's subject; for a short answer, about something of its question."""
+    if scope.dangling:
+        return True
+    if claim.about:
+        return scope.spoken_of.share(claim.about) > 0
+    return not claim.subject or scope.spoken_of.share(claim.subject) > MOSTLY
 
 
 def _supports(claim: _Statement, bag: Bag) -> bool:

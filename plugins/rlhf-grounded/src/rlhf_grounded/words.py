@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from rlhf_grounded.numerals import Bound, bound_before, scale_of, value_of
 from rlhf_grounded.opposites import NEGATIONS
+from rlhf_grounded.stems import stem_of
 
 Kind = Literal["number", "name", "word", "function", "negation"]
 
@@ -21,87 +21,12 @@ _TOKEN = re.compile(
 _FUNCTION = frozenset(
     "a an the this that these those and or but if then than as of in on at by for with from to into onto upon about "
     "through during between among against is are was were be been being am do does did done has have had having will "
-    "would shall should can could may might must it its it's he him his she her hers they them their theirs we us our "
-    "ours you your yours i me my mine who whom whose which what when where why how there here so such also too very "
-    "just only even still both each other another same own s t d ll re ve m c's while because although though however "
-    "therefore thus hence since until unless whether not-only either rather quite ever again once being currently "
-    "called named known made make makes use used using one's someone something anyone anything etc according".split()
+    "would shall should can could may might must it its he him his she her hers they them their theirs we us our ours "
+    "you your yours i me my mine who whom whose which what when where why how there here so such also too very just "
+    "only solely even still both each other another one same own s t d ll re ve m because while although though "
+    "however therefore thus hence since until unless whether either rather quite ever again once currently called "
+    "named known made make makes use used using someone something anyone anything etc according".split()
 )
-_SUFFIXES = (
-    "ization", "ational", "fulness", "ousness", "iveness", "ically", "ations", "ation", "ments", "ment", "ingly",
-    "edly", "ness", "ions", "ion", "ings", "ing", "ers", "ors", "ies", "ied", "ian", "ist", "er", "or", "ed", "es",
-    "ly", "al", "an", "y", "e", "s",
-)  # fmt: skip
-_IRREGULAR = {
-    word: stem
-    for line in """
-write wrote written writes writer writers writing
-sing sang sung song songs singer singers
-win won wins winner winning
-begin began begun beginning
-come came coming
-go went gone goes
-take took taken
-give gave given
-make made maker
-know knew known
-speak spoke spoken
-teach taught
-buy bought
-sell sold sales
-build built builder
-hold held
-lead led leader
-leave left
-lose lost loss
-run ran
-die died death dead deceased
-birth born
-bear bore borne
-marry marriage married husband wife spouse wed wedded wedding
-movie film movies films motion-picture
-tv television
-usa america american americans u.s. us u.s.a. united-states
-uk britain british
-france french
-germany german
-spain spanish
-netherlands dutch
-greece greek
-switzerland swiss
-england english
-scotland scottish
-wales welsh
-ireland irish
-sweden swedish
-denmark danish
-finland finnish
-poland polish
-turkey turkish
-portugal portuguese
-fiction fictional
-grow grew grown growth
-child children
-person people
-man men
-woman women
-wife wives
-mouse mice
-foot feet
-author authored novelist
-play played plays player playing
-playwright plays
-start begin started commence commenced
-found founded founder founders founding establish established
-locate located location situated
-situate situated
-receive received awarded award
-create created creator creation
-star starred stars starring
-""".strip().splitlines()
-    for stem, *words in [line.split()]
-    for word in (stem, *words)
-}
 
 
 class Word(NamedTuple):
@@ -141,10 +66,17 @@ def words_of(text: str) -> list[Word]:
             found.append(Word(word, word, "number", value, bound))
         else:
             found.append(_word(token, word, "".join(lower[place + 1 : place + 2]), first=place == 0))
-    names = [word.kind == "name" for word in found]
+    return _joined(found, begins_large=bool(tokens) and tokens[0][0].isupper())
+
+
+def _joined(words: list[Word], *, begins_large: bool) -> list[Word]:
+    """Names that stand together, told so. A large letter at the beginning makes a name only before another one."""
+    names = [word.kind == "name" for word in words]
+    if begins_large and names[1:2] == [True] and words[0].kind == "word":
+        names[0] = True
     return [
-        word._replace(joins_next=True) if name and followed else word
-        for word, name, followed in zip(found, names, [*names, False][1:], strict=True)
+        word._replace(kind="name", joins_next=followed) if name else word
+        for word, name, followed in zip(words, names, [*names, False][1:], strict=True)
     ]
 
 
@@ -155,19 +87,6 @@ def content(words: Sequence[Word]) -> list[Word]:
         if word.kind in ("number", "name", "word"):
             seen.setdefault((word.stem, word.value), word)
     return list(seen.values())
-
-
-@lru_cache(maxsize=65536)
-def stem_of(word: str) -> str:
-    """The part of a word (lower case) its forms share: `directed`, `director` and `directs` meet in `direct`."""
-    known = _IRREGULAR.get(word)
-    if known is not None:
-        return known
-    ascii_word = "".join(c for c in unicodedata.normalize("NFKD", word) if not unicodedata.combining(c))
-    for suffix in _SUFFIXES:
-        if ascii_word.endswith(suffix) and len(ascii_word) - len(suffix) >= 3:
-            return ascii_word[: -len(suffix)]
-    return ascii_word
 
 
 def _word(token: str, word: str, after: str, *, first: bool) -> Word:
