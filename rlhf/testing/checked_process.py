@@ -94,6 +94,10 @@ def _check(request: Request, reporter: Reporter) -> None:
     entries = [entry for entry in plugins.registry.entries() if entry.owner == info.name]
     if request.path and ".py:" in request.path:
         entries = [entry for entry in entries if entry.name == request.path.partition(".py:")[2]]
+    for name in request.options:
+        if name not in (entry.name for entry in entries):
+            known = sorted({entry.name for entry in entries})
+            raise PluginError(f"{info.name} has no part {name!r}.{nearest(name, known)} Parts: {', '.join(known)}.")
     if request.parts is None:
         reporter.write({"parts": [_label(entry) for entry in entries]})
     rows = read_probes(Path(request.data)) if request.data is not None else None
@@ -150,9 +154,7 @@ def _import(point: EntryPoint) -> str:
     seconds = time.perf_counter() - started
     heavy = [name for name in _HEAVY if name in sys.modules and name not in before]
     if heavy:
-        fail(
-            f"importing {point.value} loads {', '.join(heavy)}, which every command then waits for: import it where used"
-        )
+        fail(f"importing {point.value} loads {', '.join(heavy)}, and every command waits for it: import it where used")
     return f"{1000 * seconds:.0f} ms"
 
 

@@ -65,10 +65,10 @@ def part_findings(
         if not built:
             return
         yield from run_checks(part, built, on_start)
-        if len(built) > 1:  # it was judged with
-            judge = build()
-            leak = partial(require_nothing_left, partial(judge.judge, subject.rows))
-            yield from run_checks(part, [("nothing left running", leak)], on_start)
+        if len(built) == 1:  # why it cannot be judged with
+            return
+        leak = partial(require_nothing_left, partial(build().judge, subject.rows))
+        yield from run_checks(part, [("nothing left running", leak)], on_start)
     after: list[Check] = [
         ("standard output", partial(require_quiet, output)),
         ("process settings", settings.require_unchanged),

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from rlhf.testing.findings import Check, Skipped, fail
+from rlhf.testing.building import NeedsModel
+from rlhf.testing.findings import Check, Failed, Skipped, fail
 from rlhf.testing.hostile_texts import ADVERSARIAL, CHARACTERS, EMPTY, GROUPS, LANGUAGES
 from rlhf.testing.rollouts import rollout
-from rlhf.testing.verdicts import Judge, Verdict, excerpt
+from rlhf.testing.verdicts import BrokenAnswer, Judge, Verdict, cause_of, excerpt
 from rlhf.types import Message, Prompt, Rollout
 
 SLOW_S = 10.0
@@ -140,9 +141,10 @@ def _texts(judge: Judge, subject: Subject, texts: Sequence[str]) -> str:
             started = time.perf_counter()
             try:
                 verdicts = _judged(judge, [row])
-            except Exception as error:
-                error.add_note(f"text: {excerpt(text)}")
+            except (Failed, BrokenAnswer, NeedsModel):
                 raise
+            except Exception as error:  # noqa: BLE001 - any exception is a broken contract; this names the text
+                fail(f"it raised {cause_of(error)}, for the text {excerpt(text, 50)!r}")
             slowest = max(slowest, time.perf_counter() - started)
             errors += verdicts[0].error is not None
             total += 1
