@@ -12,7 +12,7 @@ from rlhf.protocols import Grader, RewardFn
 from rlhf.testing.building import function_judge
 from rlhf.testing.contract import Subject, judging_checks
 from rlhf.testing.findings import Check, Finding, run_checks
-from rlhf.testing.footprints import RandomNumbers, Settings, captured_stdout, require_nothing_left, require_quiet
+from rlhf.testing.footprints import RandomNumbers, Settings, captured_stdout, require_quiet
 from rlhf.testing.rollouts import ordinary_rollouts
 from rlhf.testing.verdicts import GraderJudge, Judge, RewardJudge
 from rlhf.types import Rollout
@@ -67,8 +67,6 @@ def part_findings(
         yield from run_checks(part, built, on_start)
         if len(built) == 1:  # why it cannot be judged with
             return
-        leak = partial(require_nothing_left, partial(build().judge, subject.rows))
-        yield from run_checks(part, [("nothing left running", leak)], on_start)
     after: list[Check] = [
         ("standard output", partial(require_quiet, output)),
         ("process settings", settings.require_unchanged),

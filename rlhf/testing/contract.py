@@ -15,6 +15,7 @@ from functools import partial
 
 from rlhf.testing.building import NeedsModel
 from rlhf.testing.findings import Check, Failed, Skipped, fail
+from rlhf.testing.footprints import require_nothing_left
 from rlhf.testing.hostile_texts import ADVERSARIAL, CHARACTERS, EMPTY, GROUPS, LANGUAGES
 from rlhf.testing.rollouts import rollout
 from rlhf.testing.verdicts import BrokenAnswer, Judge, Verdict, cause_of, excerpt
@@ -45,15 +46,16 @@ def judging_checks(subject: Subject) -> list[Check]:
     if not subject.rows:
         return [("judging", partial(_skip, f"no row of the data is for the axis {getattr(judge, 'axis', None)!r}"))]
     return [
+        ("rows untouched", partial(_rows_untouched, judge, subject)),  # first: later ones share their rows
         ("answers", partial(_answers, judge, subject)),
         ("empty batch", partial(_empty_batch, judge)),
         ("one by one", partial(_one_by_one, judge, subject)),
         ("any order", partial(_any_order, judge, subject)),
         ("any company", partial(_any_company, judge, subject)),
         ("repeatable", partial(_repeatable, judge, subject)),
-        ("rows untouched", partial(_rows_untouched, judge, subject)),
         *[(name, partial(_texts, judge, subject, texts)) for name, texts in GROUPS.items()],
         ("time", partial(_time, judge, subject)),
+        ("nothing left running", partial(require_nothing_left, partial(judge.judge, subject.rows))),
     ]
 
 
@@ -78,6 +80,8 @@ def _answers(judge: Judge, subject: Subject) -> str:
 
 
 def _empty_batch(judge: Judge) -> str:
+    if judge.columns:
+        raise Skipped("a batch without rows has no columns either")
     judge.judge([])
     return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,18 @@ def read_package_folder(folder: Path) -> PackageFolder:
     groups: dict[str, Any] = project.get("entry-points", {})
     points: dict[str, str] = groups.get(ENTRY_POINT_GROUP, {})
     if not project.get("name") or not points:
-        hint = nearest(ENTRY_POINT_GROUP, groups)
+        hint = f" Did you mean {ENTRY_POINT_GROUP!r} by {given!r}?" if (given := _near(groups)) else ""
         raise PluginError(
             f"{file} declares no plugin: it needs a name, and a table [project.entry-points.{ENTRY_POINT_GROUP}] with "
             f'a line as NAME = "MODULE".{hint}'
         )
     roots = tuple(dict.fromkeys(_import_root(folder, value) for value in points.values()))
     return PackageFolder(folder, project["name"], str(project.get("version", "0")), points, roots)
+
+
+def _near(groups: Mapping[str, Any]) -> str | None:
+    """The group that is ours but for a slip of the pen."""
+    return next((name for name in groups if name != ENTRY_POINT_GROUP and nearest(ENTRY_POINT_GROUP, [name])), None)
 
 
 def _import_root(folder: Path, entry_point: str) -> Path:

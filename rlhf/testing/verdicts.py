@@ -145,7 +145,7 @@ def _number(item: Any, parts: Mapping[str, float], rationale: str) -> Verdict:
             raise TypeError
         value = float(item)
     except (TypeError, ValueError):
-        return Verdict(fault=f"{excerpt(item)} is no number")
+        return Verdict(fault=f"{excerpt(repr(item))} is no number")
     if not math.isfinite(value):
         return Verdict(fault=f"{value} is not finite")
     return Verdict(value=value, parts=parts, rationale=rationale)
