@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -27,10 +27,11 @@ from rlhf.plugins import BUILT_INS, ENTRY_POINT_GROUP, PluginInfo, Plugins, Plug
 from rlhf.registry import Entry
 from rlhf.testing.building import build_judge
 from rlhf.testing.checks import part_findings
-from rlhf.testing.findings import Check, Finding, fail, run_checks
+from rlhf.testing.findings import Check, Finding, Skipped, fail, run_checks
 from rlhf.testing.footprints import Settings, captured_stdout, require_quiet
-from rlhf.testing.part_options import option_checks, require_options
+from rlhf.testing.part_options import missing_options, option_checks
 from rlhf.testing.rows import read_probes
+from rlhf.testing.verdicts import Judge
 from rlhf.types import Rollout
 
 _HEAVY = ("torch", "ray", "transformers", "deepspeed", "vllm", "sklearn", "scipy", "pandas", "datasets", "tensorflow")
@@ -103,7 +104,7 @@ def _check(request: Request, reporter: Reporter) -> None:
     rows = read_probes(Path(request.data)) if request.data is not None else None
     for entry in entries:
         if request.parts is None or _label(entry) in request.parts:
-            _check_part(plugins, entry, request.options.get(entry.name, {}), rows, reporter)
+            _check_part(plugins, entry, _options_of(entry, entries, request.options), rows, reporter)
 
 
 def _label(entry: Entry) -> str:
@@ -197,14 +198,27 @@ def _check_part(
     label = _label(entry)
     if not reporter.checks(label, option_checks(entry, options)):
         return
-    if entry.kind not in ("reward", "grader"):
+    if entry.kind not in ("reward", "grader") or missing_options(entry.config, options):
         return
 
-    def build() -> Any:
-        require_options(entry, options)
-        return build_judge(plugins.registry, entry, options)
+    def build() -> Judge:
+        try:
+            return build_judge(plugins.registry, entry, options)
+        except UserError as error:
+            if options:
+                raise
+            raise Skipped(f"it asks for more than its defaults: {error}") from None
 
     reporter.findings(iter(part_findings(label, build, rows, partial(reporter.starts, label))))
+
+
+def _options_of(entry: Entry, entries: Sequence[Entry], options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Those given for its name, less those that only a part of another kind and this name can mean."""
+    namesakes = [other for other in entries if other.name == entry.name and other.kind != entry.kind]
+    elsewhere = {name for other in namesakes if other.config is not None for name in other.config.model_fields}
+    own = entry.config.model_fields if entry.config is not None else {}
+    given = options.get(entry.name, {})
+    return {name: value for name, value in given.items() if name in own or name not in elsewhere}
 
 
 if __name__ == "__main__":

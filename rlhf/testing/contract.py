@@ -40,7 +40,7 @@ def judging_checks(subject: Subject) -> list[Check]:
     judge = subject.build()
     missing = [name for name in judge.columns if name != "reference"] if not subject.has_own_rows else []
     if missing:
-        reason = f"needs the data's column {', '.join(map(repr, missing))}: give rows that have it with --data"
+        reason = f"needs the data's {', '.join(map(repr, missing))}: give rows with these columns with --data"
         return [("judging", partial(_skip, reason))]
     subject = replace(subject, rows=[row for row in subject.rows if judge.speaks_of(row)])
     if not subject.rows:

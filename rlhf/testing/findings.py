@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NoReturn
 
+from rlhf.errors import UserError
 from rlhf.testing.building import NeedsModel
 from rlhf.testing.verdicts import BrokenAnswer, cause_of
 
@@ -47,7 +48,7 @@ def _finding(part: str, name: str, check: Callable[[], str]) -> Finding:
         return Finding(part, name, "ok", check())
     except (Skipped, NeedsModel) as reason:
         return Finding(part, name, "skipped", str(reason))
-    except (Failed, BrokenAnswer) as broken:
+    except (Failed, BrokenAnswer, UserError) as broken:  # they have their own words
         return Finding(part, name, "failed", str(broken))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a guest raises is what a check is for
         return Finding(part, name, "failed", f"it raised {cause_of(error)}")

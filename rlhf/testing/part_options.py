@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rlhf.config import Part, PartConfig, RewardPart
-from rlhf.errors import ConfigError, nearest
+from rlhf.errors import ConfigError
 from rlhf.registry import Entry
 from rlhf.testing.findings import Check, Skipped, fail
 from rlhf.validation import validated
@@ -92,18 +92,19 @@ def option_checks(entry: Entry, given: Mapping[str, Any]) -> list[Check]:
     """Checks of the options alone; the part is not built."""
     if entry.config is None:
         return []
-    return [
+    checks: list[Check] = [
         ("options", partial(_options, entry)),
         ("default options", partial(_defaults, entry.name, entry.config, given)),
-        ("options travel", partial(_travel, entry.name, entry.config, given)),
     ]
+    if not missing_options(entry.config, given):
+        checks.append(("options travel", partial(_travel, entry.name, entry.config, given)))
+    return checks
 
 
-def require_options(entry: Entry, given: Mapping[str, Any]) -> None:
-    """`Skipped` where an option without a default was not given."""
-    missing = _missing(entry.config, given)
-    if missing:
-        raise Skipped(_give(entry.name, missing))
+def missing_options(config: type[BaseModel] | None, given: Mapping[str, Any]) -> list[str]:
+    """Options without a default that were not given."""
+    fields = config.model_fields if config is not None else {}
+    return [name for name, field in fields.items() if field.is_required() and name not in given]
 
 
 def _options(entry: Entry) -> str:
@@ -124,9 +125,10 @@ def _options(entry: Entry) -> str:
 
 def _defaults(name: str, config: type[BaseModel], given: Mapping[str, Any]) -> str:
     """`type: NAME` alone is enough, or it is said what is not."""
-    missing = _missing(config, given)
+    missing = missing_options(config, given)
     if missing:
-        raise Skipped(_give(name, missing))
+        words = " ".join(f"{name}.{option}=VALUE" for option in missing)
+        raise Skipped(f"needs {' and '.join(map(repr, missing))}: add {words} to the command")
     validated(config, given, name)
     for option, field in config.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
@@ -151,23 +153,8 @@ def _travel(name: str, config: type[BaseModel], given: Mapping[str, Any]) -> str
     module, attribute = sys.modules.get(config.__module__), config.__qualname__
     if getattr(module, attribute, None) is not config:
         fail(f"class {attribute} cannot be imported from {config.__module__}; define it at the top of its module")
-    if _missing(config, given):
-        raise Skipped(_give(name, _missing(config, given)))
     built = validated(config, given, name)
     again = config.model_validate_json(built.model_dump_json(warnings=False))
     if again != built:
         fail(f"written as JSON and read back, {built!r} becomes {again!r}")
     return ""
-
-
-def _missing(config: type[BaseModel] | None, given: Mapping[str, Any]) -> list[str]:
-    fields = config.model_fields if config is not None else {}
-    unknown = next((name for name in given if name not in fields), None)
-    if unknown is not None:
-        fail(f"no option {unknown!r}.{nearest(unknown, fields)}")
-    return [name for name, field in fields.items() if field.is_required() and name not in given]
-
-
-def _give(part: str, missing: list[str]) -> str:
-    words = " ".join(f"{part}.{name}=VALUE" for name in missing)
-    return f"needs {' and '.join(map(repr, missing))}: add {words} to the command"

@@ -265,9 +265,7 @@ def test_names_are_written_as_package_indexes_write_them(given: str, name: str) 
     assert plugin_new.plugin_name(given) == name
 
 
-@pytest.mark.parametrize(
-    "name", ["", "-a", "a-", "a b", "ä", "a/b", "..", "rlhf", "pocket", "Constant", "rlhf-rewards"]
-)
+@pytest.mark.parametrize("name", ["", "-a", "a-", "a b", "ä", "a/b", "..", "rlhf", "Constant", "rlhf-data"])
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError):
         plugin_new.plugin_name(name)

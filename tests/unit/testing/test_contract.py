@@ -295,7 +295,7 @@ def by_level(completions: Texts, level: list[int]) -> list[float]:
 def test_a_column_nobody_gave_is_a_reason_to_skip() -> None:
     findings = findings_on(by_level)
     assert findings["judging"].outcome == "skipped"
-    assert "needs the data's column 'level': give rows that have it with --data" in findings["judging"].cause
+    assert "needs the data's 'level': give rows with these columns with --data" in findings["judging"].cause
     assert set(findings) == {"builds", "judging"}
 
 

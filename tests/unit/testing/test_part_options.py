@@ -134,7 +134,7 @@ def test_an_option_of_a_grader_may_have_a_rewards_names() -> None:
 def test_a_required_option_is_asked_for_and_taken() -> None:
     assert outcomes(Required)["default options"] == "skipped: needs 'words': add it.words=VALUE to the command"
     assert outcomes(Required, words=3)["default options"] == "ok: "
-    assert "no option 'wrods'. Did you mean 'words'?" in outcomes(Required, wrods=3)["default options"]
+    assert "it.wrods: unknown key. Did you mean 'words'?" in outcomes(Required, words=1, wrods=3)["default options"]
 
 
 def test_a_class_inside_a_function_cannot_be_imported_on_a_worker() -> None:

@@ -169,6 +169,57 @@ def test_rows_of_the_author_are_used(write: Write, tmp_path: Path) -> None:
     check_plugin(target, data=data)
 
 
+TWINS = """
+from rlhf import PartConfig, hookimpl
+from rlhf.errors import ConfigError
+from rlhf.types import Grade
+
+class RewardConfig(PartConfig):
+    words: int
+
+class GraderConfig(PartConfig):
+    path: str | None = None
+
+class Reward:
+    def __init__(self, config, parts):
+        self.value = float(config.words)
+    def __call__(self, rollouts):
+        return [self.value] * len(rollouts)
+
+class Grader:
+    axis = "helpful"
+    def __init__(self, config, parts):
+        if config.path is None:
+            raise ConfigError("twin needs `path`, a trained folder")
+    def grade(self, rollouts):
+        return [Grade(axis="helpful", score=1.0)] * len(rollouts)
+
+@hookimpl
+def register_rewards(register):
+    register("twin", Reward, config=RewardConfig)
+
+@hookimpl
+def register_graders(register):
+    register("twin", Grader, config=GraderConfig)
+"""
+
+
+def test_what_a_part_asks_for_is_a_reason_to_skip_and_no_failure(write: Write) -> None:
+    found = {(f.part, f.check): f for f in check(write(TWINS))}
+    assert found["reward twin", "default options"].cause == "needs 'words': add twin.words=VALUE to the command"
+    assert found["grader twin", "builds"].outcome == "skipped"
+    assert "twin needs `path`, a trained folder" in found["grader twin", "builds"].cause
+    assert failures(list(found.values())) == {}
+
+
+def test_options_reach_the_part_that_has_them(write: Write) -> None:
+    found = check(write(TWINS), twin={"words": 4, "path": "folder"})
+    assert {f.outcome for f in found} == {"ok"}
+    assert [f.cause for f in found if f.check == "answers"] == ["1 for every row", "4 for every row"]
+    wrong = failures(check(write(TWINS), twin={"words": 4, "pth": "folder"}))
+    assert "twin.pth: unknown key. Did you mean 'path'?" in wrong["grader twin", "default options"]
+
+
 # --- packages --------------------------------------------------------------------------------------------------------
 
 REWARD = """
