@@ -65,8 +65,9 @@ def build_judge(registry: Registry, entry: Entry, options: Mapping[str, Any]) ->
 def function_judge(name: str, function: Callable[..., Any]) -> Judge:
     """A plain function as a reward: the one place where this package adapts it."""
     reward = FunctionReward(name, function)
-    columns: Sequence[str] | None = getattr(reward, "columns", None)
-    return RewardJudge(reward, _columns_of(function) if columns is None else columns)
+    known: Sequence[str] | None = getattr(reward, "columns", None)
+    columns = _columns_of(function) if known is None else known
+    return RewardJudge(reward, columns, reads_columns=bool(columns))
 
 
 def _columns_of(function: Callable[..., Any]) -> list[str]:

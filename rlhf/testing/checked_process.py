@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -26,7 +26,7 @@ from rlhf.errors import PluginError, UserError, nearest
 from rlhf.plugins import BUILT_INS, ENTRY_POINT_GROUP, PluginInfo, Plugins, PluginSettings, load_plugins
 from rlhf.registry import Entry
 from rlhf.testing.building import build_judge
-from rlhf.testing.checks import part_findings
+from rlhf.testing.checks import answers_of, part_findings
 from rlhf.testing.findings import Check, Finding, Skipped, fail, run_checks
 from rlhf.testing.footprints import Settings, captured_stdout, require_quiet
 from rlhf.testing.part_options import missing_options, option_checks
@@ -48,6 +48,8 @@ class Request(PartConfig):
     data: str | None = None
     parts: tuple[str, ...] | None = None
     """Check these alone ("reward kindness"), and not the plugin as a whole; all where absent."""
+    answers_only: bool = False
+    """Check nothing: answer, so that another process's answers can be compared."""
 
 
 class Reporter:
@@ -62,17 +64,19 @@ class Reporter:
 
     def checks(self, part: str, checks: Sequence[Check]) -> bool:
         """Run and report; whether all went well."""
-        return self.findings(run_checks(part, checks, partial(self.starts, part)))
+        findings = self.told(run_checks(part, checks, partial(self.starts, part)))
+        return all(finding.outcome != "failed" for finding in findings)
 
     def starts(self, part: str, check: str) -> None:
         self.write({"start": check, "part": part})
 
-    def findings(self, findings: Iterator[Finding]) -> bool:
-        sound = True
+    def told(self, findings: Iterable[Finding]) -> list[Finding]:
+        """Report each as it comes."""
+        found = []
         for finding in findings:
             self.write({"finding": asdict(finding)})
-            sound = sound and finding.outcome != "failed"
-        return sound
+            found.append(finding)
+        return found
 
 
 def main() -> None:
@@ -104,7 +108,10 @@ def _check(request: Request, reporter: Reporter) -> None:
     rows = read_probes(Path(request.data)) if request.data is not None else None
     for entry in entries:
         if request.parts is None or _label(entry) in request.parts:
-            _check_part(plugins, entry, _options_of(entry, entries, request.options), rows, reporter)
+            options = _options_of(entry, entries, request.options)
+            build = partial(_build, plugins, entry, options)
+            if request.answers_only or _is_judged(entry, options, build, rows, reporter):
+                reporter.write({"part": _label(entry), "answers": answers_of(build, rows)})
 
 
 def _label(entry: Entry) -> str:
@@ -192,24 +199,27 @@ def _hooks(plugins: Plugins, info: PluginInfo) -> str:
 # --- its parts -------------------------------------------------------------------------------------------------------
 
 
-def _check_part(
-    plugins: Plugins, entry: Entry, options: dict[str, Any], rows: list[Rollout] | None, reporter: Reporter
-) -> None:
+def _is_judged(
+    entry: Entry, options: dict[str, Any], build: Callable[[], Judge], rows: list[Rollout] | None, reporter: Reporter
+) -> bool:
+    """Check one part; whether it is a reward or a grader that gave answers, and kept the contract."""
     label = _label(entry)
     if not reporter.checks(label, option_checks(entry, options)):
-        return
+        return False
     if entry.kind not in ("reward", "grader") or missing_options(entry.config, options):
-        return
+        return False
+    findings = reporter.told(part_findings(label, build, rows, partial(reporter.starts, label)))
+    answered = any(finding.check == "answers" and finding.outcome == "ok" for finding in findings)
+    return answered and all(finding.outcome != "failed" for finding in findings)
 
-    def build() -> Judge:
-        try:
-            return build_judge(plugins.registry, entry, options)
-        except UserError as error:
-            if options:
-                raise
-            raise Skipped(f"it asks for more than its defaults: {error}") from None
 
-    reporter.findings(iter(part_findings(label, build, rows, partial(reporter.starts, label))))
+def _build(plugins: Plugins, entry: Entry, options: dict[str, Any]) -> Judge:
+    try:
+        return build_judge(plugins.registry, entry, options)
+    except UserError as error:
+        if options:
+            raise
+        raise Skipped(f"it asks for more than its defaults: {error}") from None
 
 
 def _options_of(entry: Entry, entries: Sequence[Entry], options: Mapping[str, dict[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from rlhf.testing.rollouts import ordinary_rollouts
 from rlhf.testing.verdicts import GraderJudge, Judge, RewardJudge
 from rlhf.types import Rollout
 
+Answer = tuple[float | None, str | None]
+"""A value, or an error, or neither: a verdict as plain data."""
+
 
 def check_reward(reward: RewardFn | Callable[..., Any], rows: Sequence[Rollout] | None = None) -> None:
     """Hold a reward, or a plain function, to the contract. `rows` are some it is meant for, with the columns it needs;
@@ -73,6 +76,14 @@ def part_findings(
         ("random numbers", generators.require_unchanged),
     ]
     yield from run_checks(part, after, on_start)
+
+
+def answers_of(build: Callable[[], Judge], rows: Sequence[Rollout] | None = None) -> list[Answer]:
+    """What it says of each row it is meant for."""
+    judge = build()
+    mine = [row for row in (ordinary_rollouts() if rows is None else rows) if judge.speaks_of(row)]
+    with captured_stdout():
+        return [(verdict.value, verdict.error) for verdict in judge.judge(mine)]
 
 
 def _builds(subject: Subject, checks: list[Check]) -> str:

@@ -80,8 +80,8 @@ def _answers(judge: Judge, subject: Subject) -> str:
 
 
 def _empty_batch(judge: Judge) -> str:
-    if judge.columns:
-        raise Skipped("a batch without rows has no columns either")
+    if judge.reads_columns:
+        raise Skipped("a plain function is given its columns, of which a batch without rows has none")
     judge.judge([])
     return ""
 
@@ -139,9 +139,9 @@ def _rows_untouched(judge: Judge, subject: Subject) -> str:
 def _texts(judge: Judge, subject: Subject, texts: Sequence[str]) -> str:
     """Each text as a completion, and as a prompt too: one answer each, and none takes for ever."""
     slowest, errors, total = 0.0, 0, 0
-    for text in texts:
-        rows = [*_with_texts(subject.rows[:1], [text]), _with_prompt(subject.rows[0], text)]
-        for row in rows:
+    for number, text in enumerate(texts):
+        prompted = subject.rows[number % len(subject.rows)]
+        for row in (rollout(prompted.prompt, text), _with_prompt(prompted, text)):
             started = time.perf_counter()
             try:
                 verdicts = _judged(judge, [row])

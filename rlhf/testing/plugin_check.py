@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from rlhf.errors import PluginError, RunError, nearest
+from rlhf.testing.checks import Answer
 from rlhf.testing.findings import Finding
 from rlhf.testing.package_folder import read_package_folder, write_metadata
+from rlhf.testing.verdicts import Verdict
 
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,14 +59,15 @@ def _is_folder(target: str) -> bool:
 
 def _check_one(request: dict[str, Any], places: list[Path], timeout: float) -> Iterator[Finding]:
     """One plugin; a part that ends the process or hangs is failed, and the others go on in a new one."""
+    answers: dict[str, list[Answer]] = {}
     waiting: list[str] | None = None  # parts nothing is known of yet; None before the plugin has named its parts
     while waiting is None or waiting:
         asked = request if waiting is None else request | {"parts": waiting}
         running = ("plugin", "starts")
-        with _Process(asked, places, timeout) as process:
+        with _Process(asked, places, timeout, hash_seed=1) as process:
             for event in process.events():
-                if "refused" in event:
-                    raise PluginError(event["refused"])
+                if "answers" in event:
+                    answers[event["part"]] = event["answers"]
                 if "parts" in event:
                     waiting = list(event["parts"])
                 if "start" in event:
@@ -73,11 +76,38 @@ def _check_one(request: dict[str, Any], places: list[Path], timeout: float) -> I
                 if "finding" in event:
                     yield Finding(**event["finding"])
         if process.is_done:
-            return
+            break
         if running[0] == "plugin" and running[1] == "starts":
             raise RunError(f"the checking process did not start: {process.ending}")
         yield Finding(running[0], running[1], "failed", process.ending)
         waiting = [] if waiting is None else [part for part in waiting if part != running[0]]
+    if answers:
+        yield from _compare_processes(request | {"parts": [*answers], "answers_only": True}, places, timeout, answers)
+
+
+def _compare_processes(
+    request: dict[str, Any], places: list[Path], timeout: float, answers: Mapping[str, list[Answer]]
+) -> Iterator[Finding]:
+    """Ask again in a process that hashes strings otherwise, so walks through sets in another order, as workers do."""
+    again: dict[str, list[Answer]] = {}
+    with _Process(request, places, timeout, hash_seed=2) as process:
+        for event in process.events():
+            if "answers" in event:
+                again[event["part"]] = event["answers"]
+    for part, first in answers.items():
+        if part not in again:
+            cause = process.ending or "it gave no answer"
+        else:
+            cause = _difference(first, again[part])
+        yield Finding(part, "another process", "failed" if cause else "ok", cause)
+
+
+def _difference(first: list[Answer], second: list[Answer]) -> str:
+    for number, (one, other) in enumerate(zip(first, second, strict=True), start=1):
+        here, there = (Verdict(value=value, error=error) for value, error in (one, other))
+        if not here.agrees_with(there):
+            return f"{here} in one process, {there} in another, for row {number}: it may walk through a set"
+    return ""
 
 
 def _from(waiting: list[str], part: str) -> list[str]:
@@ -88,7 +118,7 @@ def _from(waiting: list[str], part: str) -> list[str]:
 class _Process:
     """The clean process, and what it says; all of it is gone when the block is left."""
 
-    def __init__(self, request: Mapping[str, Any], places: list[Path], timeout: float) -> None:
+    def __init__(self, request: Mapping[str, Any], places: list[Path], timeout: float, hash_seed: int) -> None:
         self._timeout = timeout
         self.is_done = False
         self.ending = ""
@@ -98,7 +128,11 @@ class _Process:
             [sys.executable, "-m", "rlhf.testing.checked_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, path)),
+                "PYTHONHASHSEED": str(hash_seed),
+            },
             start_new_session=True,
         )
         assert self._process.stdin is not None
@@ -140,6 +174,8 @@ class _Process:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     event = json.loads(line)
+                    if "refused" in event:
+                        raise PluginError(event["refused"])
                     self.is_done = self.is_done or "done" in event
                     yield event
                 if self.is_done:

@@ -51,6 +51,8 @@ class Judge(Protocol):
 
     columns: tuple[str, ...]
     """Columns of the data it cannot do without."""
+    reads_columns: bool
+    """It is given columns, and not rollouts: a plain function that cannot do without some."""
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
         """One verdict a rollout, in order. What the reward or grader raises is passed on; see `BrokenAnswer`."""
@@ -64,9 +66,10 @@ class Judge(Protocol):
 class RewardJudge:
     """Verdicts of a reward."""
 
-    def __init__(self, reward: RewardFn, columns: Sequence[str] = ()) -> None:
+    def __init__(self, reward: RewardFn, columns: Sequence[str] = (), *, reads_columns: bool = False) -> None:
         self.reward = reward
         self.columns = tuple(columns)
+        self.reads_columns = reads_columns
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
         return [_of_reward(item) for item in _listed(self.reward(rollouts), len(rollouts))]
@@ -77,6 +80,8 @@ class RewardJudge:
 
 class GraderJudge:
     """Verdicts of a grader."""
+
+    reads_columns = False
 
     def __init__(self, grader: Grader) -> None:
         self.axis: Axis = getattr(grader, "axis", None)  # type: ignore[assignment]

@@ -92,7 +92,7 @@ def test_each_part_is_checked_whatever_the_others_do(write: Write) -> None:
     assert "it raised SystemExit: enough (guest.py, line" in failures(found)["reward leaves", "answers"]
     parts = ("reward dies", "reward hangs", "reward leaves", "reward sound", "reward wordy")
     ends = {part: [f.check for f in found if f.part == part][-1] for part in parts}
-    assert ends["reward sound"] == ends["reward wordy"] == "random numbers"
+    assert ends["reward sound"] == ends["reward wordy"] == "another process"
 
 
 def test_output_and_children_of_a_plugin_do_not_disturb_the_report(write: Write) -> None:
@@ -202,6 +202,19 @@ def register_rewards(register):
 def register_graders(register):
     register("twin", Grader, config=GraderConfig)
 """
+
+
+def test_an_answer_that_differs_from_process_to_process_is_told(write: Write) -> None:
+    text = """
+        def first_word(completions):
+            return [float(len(next(iter(set(text.split() or ["none"]))))) for text in completions]
+        def words(completions):
+            return [float(len(set(text.split()))) for text in completions]
+    """
+    path = write(text)
+    assert set(failures(check(path + ":first_word"))) == {("reward first_word", "another process")}
+    found = check(path + ":words")
+    assert found[-1] == Finding("reward words", "another process", "ok")
 
 
 def test_what_a_part_asks_for_is_a_reason_to_skip_and_no_failure(write: Write) -> None:
