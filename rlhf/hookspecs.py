@@ -12,6 +12,10 @@ functions carry `@hookimpl` and one of these names:
     def register_rewards(register):
         register("brevity", brevity)
 
+A plugin may say which version of these hooks it is written for, `__rlhf_api__ = 1` in its module; one written for
+another is refused with both named. A hook that is added changes no version, one that goes or comes to mean something
+else does.
+
 Register hooks are called once in every process, on the driver and on each worker, plugin by plugin. The `on_*` hooks
 and `should_stop` are called on the driver only. No hook stands inside a token loop.
 """
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from rlhf.types import Metrics, Rollout
 
 PROJECT = "rlhf"
+API_VERSION = 1
+"""Of the hooks of this file, their arguments, and the types and protocols they speak of."""
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

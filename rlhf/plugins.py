@@ -172,6 +172,7 @@ def _load(
 
 def _register(plugins: Plugins, name: str, module: Any) -> tuple[str, ...]:
     """Hand the module to pluggy, refuse misspelt hooks, and let it register its parts. Returns its hooks."""
+    _refuse_other_api(module)
     manager = plugins.manager
     manager.register(module, name=name)
     callers = manager.get_hookcallers(module) or []
@@ -184,6 +185,19 @@ def _register(plugins: Plugins, name: str, module: Any) -> tuple[str, ...]:
             if implementation.plugin is module:
                 implementation.function(_register_for(plugins.registry, kind, name))
     return tuple(sorted(caller.name for caller in callers))
+
+
+def _refuse_other_api(module: Any) -> None:
+    """Before its hooks are looked at: what is wrong with them may be that they are of another version."""
+    wanted = getattr(module, "__rlhf_api__", hookspecs.API_VERSION)
+    if type(wanted) is not int:
+        raise PluginError(f"__rlhf_api__ is a whole number, as in __rlhf_api__ = 1; given {wanted!r}")
+    if wanted != hookspecs.API_VERSION:
+        newer = "a newer rlhf" if wanted > hookspecs.API_VERSION else "a newer version of the plugin"
+        raise PluginError(
+            f"it is written for version {wanted} of the hooks (__rlhf_api__), and this rlhf has version "
+            f"{hookspecs.API_VERSION}; install {newer}"
+        )
 
 
 def _refuse_unknown_hooks(callers: Iterable[pluggy.HookCaller]) -> None:

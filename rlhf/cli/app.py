@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from rlhf import __version__
-from rlhf.cli import algorithms, doctor, evaluate, hooks, jobs, plugins, quickstart, recipes, report, submit, train
+from rlhf.cli import (
+    algorithms,
+    doctor,
+    evaluate,
+    grade,
+    hooks,
+    jobs,
+    plugins,
+    quickstart,
+    recipes,
+    report,
+    reward,
+    submit,
+    train,
+)
 
 app = typer.Typer(
     name="rlhf",
@@ -22,6 +36,8 @@ app.command("submit")(submit.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
+app.add_typer(reward.app, name="reward")
+app.command("grade")(grade.grade)
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.errors import ConfigError, PluginError
+from rlhf.hookspecs import API_VERSION
 from rlhf.plugins import BUILT_INS, PluginInfo, Plugins, PluginSettings, compare_fingerprints, load_plugins
 from rlhf.rewards.function import FunctionReward
 from rlhf.types import Completion, Prompt, Rollout, Score
@@ -178,6 +179,12 @@ def test_missing_file_suggests_its_neighbour(write: Callable[..., str], tmp_path
             "register('x', ...) wants a callable, given int",
         ),
         (
+            "__rlhf_api__ = 2\nfrom rlhf import hookimpl\n@hookimpl\ndef on_a_later_hook(): ...\n",
+            "written for version 2 of the hooks (__rlhf_api__), and this rlhf has version 1; install a newer rlhf",
+        ),
+        ("__rlhf_api__ = 0\n", "and this rlhf has version 1; install a newer version of the plugin"),
+        ("__rlhf_api__ = '1'\n", "__rlhf_api__ is a whole number, as in __rlhf_api__ = 1; given '1'"),
+        (
             "from rlhf import hookimpl\n@hookimpl\ndef register_rewards(register):\n    register('constant', print)\n",
             "two rewards are called 'constant': one of plugin 'rewards', one of 'guest'",
         ),
@@ -193,6 +200,12 @@ def test_broken_plugin_is_listed_and_refused(write: Callable[..., str], text: st
     message = refusal(plugins)
     assert message.startswith(f"plugin 'guest' ({path}) cannot be loaded: ")
     assert "plugins.disable: [guest]" in message
+
+
+def test_a_plugin_may_name_the_version_of_the_hooks_there_is(write: Callable[..., str]) -> None:
+    plugins = load(write(f"__rlhf_api__ = {API_VERSION}\n{HOOKED}"))
+    plugins.require_healthy()
+    assert info_of(plugins, "guest").parts
 
 
 def test_broken_plugin_leaves_nothing_behind(write: Callable[..., str]) -> None:
