@@ -7,8 +7,8 @@ from typing import Any, NoReturn
 
 from rlhf.config import RewardPart
 from rlhf.errors import ConfigError
-from rlhf.plugins import Plugins
 from rlhf.protocols import Grader, HeadScores, JudgingRole, Parts, RewardFn
+from rlhf.registry import Registry
 from rlhf.rewards.function import FunctionReward
 from rlhf.types import Rollout
 
@@ -23,11 +23,11 @@ class AsksForModels(ConfigError):
 class PlainParts:
     """What rewards and graders may ask for where no model is: other graders."""
 
-    def __init__(self, plugins: Plugins) -> None:
-        self._plugins = plugins
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
 
     def grader(self, name: str, options: Mapping[str, Any] | None = None) -> Grader:
-        grader: Grader = self._plugins.registry.build("grader", name, options or {}, self, where=f"grader {name}")
+        grader: Grader = self._registry.build("grader", name, options or {}, self, where=f"grader {name}")
         return grader
 
     def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
@@ -49,11 +49,11 @@ class PlainParts:
         )
 
 
-def build_reward(part: RewardPart, plugins: Plugins, parts: Parts, where: str = "reward") -> RewardFn:
+def build_reward(part: RewardPart, registry: Registry, parts: Parts, where: str = "reward") -> RewardFn:
     """The reward `part` names. `where` is the key of the recipe that names it."""
-    entry = plugins.registry.get("reward", part.type, where)
+    entry = registry.get("reward", part.type, where)
     if entry.config is None:
-        plugins.registry.check("reward", part.type, part.options, where)
+        registry.check("reward", part.type, part.options, where)
         return FunctionReward(part.type, entry.factory, timeout=part.timeout, concurrency=part.concurrency)
-    reward: RewardFn = plugins.registry.build("reward", part.type, part.options, parts, where=where)
+    reward: RewardFn = registry.build("reward", part.type, part.options, parts, where=where)
     return reward

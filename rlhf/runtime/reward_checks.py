@@ -23,7 +23,7 @@ def require_rewards(plan: StagePlan, plugins: Plugins) -> None:
         waves(dict(named(parts)))
         for name, part in named(parts):
             try:
-                reward = build_reward(part, plugins, PlainParts(plugins), where)
+                reward = build_reward(part, plugins.registry, PlainParts(plugins.registry), where)
             except AsksForModels:  # of the stage, which are yet to come
                 continue
             except UserError:

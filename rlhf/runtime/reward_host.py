@@ -41,7 +41,7 @@ def main() -> None:
     try:
         plugins = load_plugins(setup.plugins, built_ins=JUDGES)
         plugins.require_healthy()
-        reward = build_reward(setup.part, plugins, PlainParts(plugins), setup.where)
+        reward = build_reward(setup.part, plugins.registry, PlainParts(plugins.registry), setup.where)
     except Exception as error:  # noqa: BLE001 - said over there, in one line
         said = str(error) if isinstance(error, UserError) else traceback.format_exc()
         pipe.send_bytes(json.dumps({"error": said, "fingerprints": {}}).encode())

@@ -28,7 +28,7 @@ class StageParts(PlainParts):
     """What rewards and graders may ask for (`rlhf.protocols.Parts`), the stage's models among it."""
 
     def __init__(self, plugins: Plugins, models: RoleModels | None = None) -> None:
-        super().__init__(plugins)
+        super().__init__(plugins.registry)
         self._role_models = models
 
     def reward_model_scores(self, rollouts: Sequence[Rollout]) -> list[float]:
@@ -159,7 +159,7 @@ def build_rubric(
             log = homes.folder and homes.folder / FOLDER_NAME / f"{name}.log"
             reward: RewardFn = RewardPool(setup, processes, homes.starter, log)
         else:
-            reward = build_reward(part, plugins, parts, what)
+            reward = build_reward(part, plugins.registry, parts, what)
         asked.append(AskedReward(name, reward, part))
     otherwise = 0.0 if what == "cost" else None
     return Rubric(asked, what, otherwise, combine=combine, failures=Failures(what, homes.folder))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from rlhf.testing.building import NeedsModel
+from rlhf.rewards.building import AsksForModels
 from rlhf.testing.findings import Check, Failed, Skipped, fail
 from rlhf.testing.footprints import require_nothing_left
 from rlhf.testing.hostile_texts import ADVERSARIAL, CHARACTERS, EMPTY, GROUPS, LANGUAGES
@@ -145,7 +145,7 @@ def _texts(judge: Judge, subject: Subject, texts: Sequence[str]) -> str:
             started = time.perf_counter()
             try:
                 verdicts = _judged(judge, [row])
-            except (Failed, BrokenAnswer, NeedsModel):
+            except (Failed, BrokenAnswer, AsksForModels):
                 raise
             except Exception as error:  # noqa: BLE001 - any exception is a broken contract; this names the text
                 fail(f"it raised {cause_of(error)}, for the text {excerpt(text, 50)!r}")

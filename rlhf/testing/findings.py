@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn
 
 from rlhf.errors import UserError
-from rlhf.testing.building import NeedsModel
+from rlhf.rewards.building import AsksForModels
 from rlhf.testing.verdicts import BrokenAnswer, cause_of
 
 Outcome = Literal["ok", "failed", "skipped"]
@@ -46,7 +46,7 @@ def run_checks(part: str, checks: Iterable[Check], on_start: Callable[[str], Non
 def _finding(part: str, name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(part, name, "ok", check())
-    except (Skipped, NeedsModel) as reason:
+    except (Skipped, AsksForModels) as reason:
         return Finding(part, name, "skipped", str(reason))
     except (Failed, BrokenAnswer, UserError) as broken:  # they have their own words
         return Finding(part, name, "failed", str(broken))

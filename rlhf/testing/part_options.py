@@ -14,17 +14,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rlhf.config import Part, PartConfig, RewardPart
+from rlhf.config import RESERVED_OPTIONS, Part, PartConfig
 from rlhf.errors import ConfigError
 from rlhf.registry import Entry
 from rlhf.testing.findings import Check, Skipped, fail
 from rlhf.validation import validated
-
-RESERVED = frozenset(RewardPart.model_fields) | frozenset(
-    "type weight name on_error penalty max_error_rate range timeout retries concurrency cache normalize only_if memory "
-    "processes".split()
-)
-"""Keys of a recipe's reward table that are the core's own, whatever the reward."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +109,7 @@ def _options(entry: Entry) -> str:
     if config.model_config.get("extra") != "forbid" or not config.model_config.get("frozen"):
         fail(f"{config.__name__} changes model_config: options stay frozen, and unknown ones refused")
     for name, field in config.model_fields.items():
-        if entry.kind in ("reward", "grader") and name in (RESERVED if entry.kind == "reward" else {"type"}):
+        if entry.kind in ("reward", "grader") and name in (RESERVED_OPTIONS if entry.kind == "reward" else {"type"}):
             fail(f"option {name!r} is a key of the recipe's own table and would never arrive; rename it")
         if field.annotation is Any:
             fail(f"option {name!r} has the type Any: what is given cannot be checked")

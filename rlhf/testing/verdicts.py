@@ -139,6 +139,8 @@ def _of_reward(item: Any) -> Verdict:
         return Verdict()
     if not isinstance(item, Score):
         return _number(item, {}, "")
+    if item.details:  # what a plain function raised, caught row by row
+        return Verdict(fault=item.error)
     if item.error is not None:
         return Verdict(error=item.error, parts=item.parts)
     return Verdict(parts=item.parts) if item.value is None else _number(item.value, item.parts, "")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from rlhf_code.config import CodeTestsConfig
-from rlhf_code.reward import CodeTests
 
 from rlhf.errors import ResourceError
 from rlhf.types import Completion, Prompt, Rollout, Score
+from rlhf_code.config import CodeTestsConfig
+from rlhf_code.reward import CodeTests
 
 MARK = "hostile-mark"
 CONTENT = "SECRET-OF-THE-OUTSIDE"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rlhf_code.config import CodeTestsConfig
-from rlhf_code.reward import CodeTests
 
 from rlhf.types import Rollout, Score
+from rlhf_code.config import CodeTestsConfig
+from rlhf_code.reward import CodeTests
 
 STACK = """
 class Stack:

@@ -278,10 +278,9 @@ def test_an_argument_changes_only_where_nothing_is_returned(trial: Any) -> None:
 
 def test_helpers_of_the_prompt_are_not_taken_from_the_program(outside: Any) -> None:
     """HumanEval/32 checks a root by `poly`, which its prompt defines; a program that redefines it gains nothing."""
+    from rlhf.types import Completion, Prompt, Rollout
     from rlhf_code.config import CodeTestsConfig
     from rlhf_code.reward import CodeTests
-
-    from rlhf.types import Completion, Prompt, Rollout
 
     prompt = (
         "def poly(xs, x):\n    return sum(c * x ** i for i, c in enumerate(xs))\n\ndef root(xs):\n    '''A root.'''\n"

@@ -8,10 +8,10 @@ import sys
 from typing import Any
 
 import pytest
-from rlhf_code import registration
 
 from rlhf.errors import ConfigError
 from rlhf.registry import Entry, Registry
+from rlhf_code import registration
 
 
 def test_the_hook_adds_the_reward_and_the_registry_builds_it(rollout: Any) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rlhf_code.config import CodeTestsConfig
-from rlhf_code.inside import seccomp
-from rlhf_code.reward import CodeTests
 
 from rlhf.errors import ConfigError
 from rlhf.validation import validated
+from rlhf_code.config import CodeTestsConfig
+from rlhf_code.inside import seccomp
+from rlhf_code.reward import CodeTests
 
 SLEEPS = "```python\nimport time\ntime.sleep(60)\n```"
 BUILD = "from rlhf_code.reward import CodeTests; from rlhf_code.config import CodeTestsConfig as C; "

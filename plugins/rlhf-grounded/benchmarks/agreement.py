@@ -16,14 +16,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf.types import Completion, Prompt, Rollout
 from rlhf_grounded.claims import Claim, claims_of
 from rlhf_grounded.grounded import GroundedReward
 from rlhf_grounded.matching import Bag
 from rlhf_grounded.options import GroundedConfig
 from rlhf_grounded.verdict import judge
 from rlhf_grounded.words import content, words_of
-
-from rlhf.types import Completion, Prompt, Rollout
 
 Row = dict[str, Any]
 Group = list[float]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from rlhf_grounded.claims import claims_of
 
 

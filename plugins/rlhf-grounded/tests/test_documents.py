@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rlhf_grounded import GroundedConfig, GroundedReward
-from rlhf_grounded.passages import windows
 
 from rlhf.errors import ConfigError, DataError
+from rlhf_grounded import GroundedConfig, GroundedReward
+from rlhf_grounded.passages import windows
 
 
 def score(folder: Path | str, rollout: Any, **options: Any) -> Any:

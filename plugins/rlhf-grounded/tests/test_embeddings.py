@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rlhf_grounded import GroundedConfig, GroundedReward
 
 from rlhf.errors import ConfigError
+from rlhf_grounded import GroundedConfig, GroundedReward
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-import rlhf_grounded
-from rlhf_grounded import GroundedConfig, GroundedGrader, GroundedReward
 
+import rlhf_grounded
 from rlhf import PartConfig
 from rlhf.errors import ConfigError
 from rlhf.registry import Entry, Registry
 from rlhf.types import Grade, Rollout
 from rlhf.validation import validated
+from rlhf_grounded import GroundedConfig, GroundedGrader, GroundedReward
 
 ADA = "Ada Lovelace was born in London in 1815. She was a mathematician."
 SUPPORTED, CONTRADICTED, UNKNOWN = (

@@ -11,11 +11,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from rlhf_grounded import GroundedConfig, GroundedGrader, GroundedReward
-from rlhf_grounded.service import LONGEST_ANSWER
 
 from rlhf.errors import ConfigError
 from rlhf.validation import validated
+from rlhf_grounded import GroundedConfig, GroundedGrader, GroundedReward
+from rlhf_grounded.service import LONGEST_ANSWER
 
 ADA = {"text": "Ada Lovelace was born in London.", "source": "register"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from rlhf_math.answers import after_mark, after_thinking, last_boxed, last_tagged
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rlhf_math import checkers
-from rlhf_math.checkers import CheckerPool, CheckLost, CheckStopped
 
 from rlhf.errors import PluginError
+from rlhf_math import checkers
+from rlhf_math.checkers import CheckerPool, CheckLost, CheckStopped
 
 HANGS = {"reference": "72", "answer": "9^{9^{9^{9}}}"}
 RIGHT = {"reference": "72", "answer": r"\frac{144}{2}"}

@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlhf.config import RESERVED_OPTIONS
 from rlhf.registry import Registry
 
 RULES: list[tuple[str, dict[str, Any]]] = [
@@ -29,10 +30,6 @@ RULES: list[tuple[str, dict[str, Any]]] = [
     ("json_schema", {"inline": {"type": "integer"}}),
 ]
 # Keys of the recipe's reward table, which no reward may take for itself.
-RESERVED = set(
-    "type weight name on_error penalty max_error_rate range timeout retries concurrency cache normalize only_if "
-    "memory processes".split()
-)
 TEXTS = st.one_of(
     st.text(),
     st.sampled_from(["", "7", "7%", "<think>a</think><answer>7</answer>", "a a a", "\x00", "\ud83d", "٧", "{}" * 99]),
@@ -70,7 +67,7 @@ def test_long_completions_cost_no_more_than_their_length(
 def test_no_option_takes_a_name_of_the_reward_table(registry: Registry) -> None:
     configs = {entry.name: entry.config for entry in registry.entries() if entry.config is not None}
     assert {"remote", *(name for name, _ in RULES)} <= configs.keys()
-    assert {name for name, config in configs.items() if RESERVED & set(config.model_fields)} == set()
+    assert {name for name, config in configs.items() if RESERVED_OPTIONS & set(config.model_fields)} == set()
 
 
 @pytest.mark.parametrize(("name", "options"), RULES, ids=[f"{name}-{n}" for n, (name, _) in enumerate(RULES)])
@@ -87,7 +84,9 @@ def test_the_page_shows_a_recipe_line_of_each_that_works(
     page = (repo_root / "docs" / "rewards.md").read_text(encoding="utf-8")
     shown = [yaml.safe_load(line) for line in re.findall(r"`(\{type: .*?\})`", page)]
     for line in shown:
-        registry.check("reward", line.pop("type"), {key: value for key, value in line.items() if key not in RESERVED})
+        registry.check(
+            "reward", line.pop("type"), {key: value for key, value in line.items() if key not in RESERVED_OPTIONS}
+        )
     names = set(registry.names("reward"))
     assert {name for name in names if f"| `{name}` |" in page} == names
 

@@ -16,6 +16,7 @@ from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.runtime.reward_pool import RewardPool
 from rlhf.runtime.reward_process import HostSetup, RewardProcess
 from rlhf.types import Completion, Message, Prompt, Rollout
+from tests.processes import command_lines
 
 REWARDS = """
 import os, sys, time, subprocess
@@ -137,23 +138,10 @@ def test_of_a_reward_that_forks_one_speaks_and_none_is_left(started: Callable[..
     process = started("of_row")
     scores = process([rollout(t, n) for n, t in enumerate(("a", "fork", "children", "b"))])
     assert [score.value for score in scores] == [1.0] * 4
-    assert "sleep\x00321.25" in _command_lines()
+    assert "sleep 321.25" in command_lines()
     process.close()
     time.sleep(0.2)
-    assert "sleep\x00321.25" not in _command_lines()
-    assert "reward_host" not in _command_lines()
-
-
-def _command_lines() -> str:
-    lines = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z":
-                lines.append((folder / "cmdline").read_text())
-        except OSError:
-            continue
-    return "\n".join(lines)
+    assert "sleep 321.25" not in command_lines()
 
 
 def test_what_it_prints_is_kept_in_part_without_secrets(

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf.rewards.building import AsksForModels
 from rlhf.testing import check_grader, check_reward, contract, ordinary_rollouts, rollout
-from rlhf.testing.building import NeedsModel, function_judge
+from rlhf.testing.building import function_judge
 from rlhf.testing.checks import part_findings
 from rlhf.testing.findings import Finding
 from rlhf.testing.hostile_texts import GROUPS, HUGE
@@ -308,7 +309,7 @@ def test_rows_with_the_column_are_used_for_hostile_texts_too() -> None:
 
 def test_a_reward_that_needs_the_stages_model_is_skipped() -> None:
     def asks(rollouts: Sequence[Rollout]) -> list[float]:
-        raise NeedsModel("it asks for the stage's reward model, which only a run has")
+        raise AsksForModels("it asks for the stage's reward model, which only a run has")
 
     findings = findings_on(asks)
     assert failed(findings) == set()

@@ -8,11 +8,11 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rlhf import PartConfig
-from rlhf.config import Part, RewardPart
+from rlhf.config import Part
 from rlhf.plugins import load_plugins
 from rlhf.registry import Entry, Kind
 from rlhf.testing.findings import run_checks
-from rlhf.testing.part_options import RESERVED, Option, option_checks, options_of
+from rlhf.testing.part_options import Option, option_checks, options_of
 
 
 class Wide(PartConfig):
@@ -50,11 +50,6 @@ def test_options_are_told_in_the_words_of_yaml() -> None:
 def test_every_built_in_part_can_be_told() -> None:
     for entry in load_plugins().registry.entries():
         assert all(option.type and option.default for option in options_of(entry.config)), entry.name
-
-
-def test_reserved_names_are_those_of_the_recipe_and_those_to_come() -> None:
-    assert set(RewardPart.model_fields) <= RESERVED
-    assert {"type", "weight", "timeout", "only_if"} <= RESERVED
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
