@@ -139,6 +139,31 @@ def test_a_body_of_another_schema_is_an_error(server, Response, body, words):
     assert words in answer.error
 
 
+def test_text_that_cannot_be_sent_is_its_rows_error(server):
+    server.reply = lambda request, number: "yes \ud800"
+    bad, good = endpoint(server.url).ask([question("half \ud800 a pair"), question()])
+    assert "cannot be sent: it holds half of a surrogate pair" in bad.error
+    assert good.value == "yes ?"
+    assert server.texts() == ["hello"]
+
+
+def test_a_body_that_cannot_be_decompressed_is_an_error(server, Response):
+    server.reply = lambda request, number: Response(200, b"not gzip", {"content-encoding": "gzip"})
+    (answer,) = endpoint(server.url, attempts=2).ask([question()])
+    assert answer.error.endswith("(after 2 attempts)")
+
+
+def test_a_mistake_of_ours_is_raised_and_stops_the_rest(server):
+    def broken(reply):
+        raise ZeroDivisionError
+
+    wrong = Question(messages=question().messages, parse=broken, reminder="")
+    with pytest.raises(ZeroDivisionError):
+        endpoint(server.url, requests_at_once=1).ask([wrong, *[question()] * 50])
+    time.sleep(0.2)
+    assert len(server.requests) < 5
+
+
 def test_refusals_and_cut_answers_are_errors_and_their_tokens_count(server, said):
     replies = [said("yes", "length"), said("yes", "content_filter"), said(None, refusal="I cannot judge this")]
     server.reply = lambda request, number: replies[int(request["messages"][-1]["content"])]

@@ -63,6 +63,14 @@ def test_equal_answers_are_a_tie_without_asking(server):
     assert (verdict.winner, server.requests) == ("tie", [])
 
 
+def test_a_reference_for_the_judges_eyes(server):
+    server.reply = prefers(longest)
+    judge(server.url).compare([Pair(conversation="Hi", first="long answer", second="short", reference="Hello!"), PAIR])
+    asked = server.texts()
+    assert [text.count("]\nHello!\n[END REFERENCE ") for text in asked] == [1, 1, 0, 0]
+    assert "{reference}" not in "".join(asked)
+
+
 def test_one_order_that_fails_is_an_error(server):
     server.reply = lambda request, number: "Better: 1" if number == 0 else "I cannot say."
     (verdict,) = judge(server.url).compare([PAIR])

@@ -87,6 +87,13 @@ def test_a_traceback_of_a_broken_judge_holds_no_key(server, monkeypatch):
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_key_that_is_no_secret_leaves_answers_alone(server, monkeypatch):
+    monkeypatch.setenv("MY_JUDGE_KEY", "none")
+    server.reply = lambda request, number: "There is none."
+    (answer,) = Endpoint(config(server.url, api_key_env="MY_JUDGE_KEY")).ask([question()])
+    assert answer.value == "There is none."
+
+
 @pytest.mark.parametrize("value", ["", "two words", "né", "a\x00b".replace("\x00", "\x07")])
 def test_a_key_that_cannot_be_one_is_refused_at_once(monkeypatch, value):
     monkeypatch.setenv("MY_JUDGE_KEY", value)

@@ -23,6 +23,9 @@ for _name in ("httpx2", "httpcore2"):
     if logging.getLogger(_name).level == logging.NOTSET:
         logging.getLogger(_name).setLevel(logging.WARNING)
 
+_SECRET_FROM = 8
+"""Characters a key has to have to be struck out: local servers are given keys like "none", which answers may hold."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
@@ -60,7 +63,7 @@ class _Guarded(openai.DefaultAsyncHttpxClient):
         return httpx2.Response(response.status_code, headers=kept, content=text.encode(), request=request)
 
     def _hushed(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        return text.replace(self._key, "***") if self._key and len(self._key) >= _SECRET_FROM else text
 
 
 class ChatClient:
@@ -102,6 +105,8 @@ class ChatClient:
             )
         except openai.OpenAIError as error:
             fault = fault_of(error)
+        except UnicodeEncodeError:
+            fault = Fault("the text to judge cannot be sent: it holds half of a surrogate pair, which is no character")
         else:
             return self._read(response.text)
         raise fault  # here, so that it has no context: the client's exception holds the request, and that the key
@@ -133,7 +138,7 @@ class ChatClient:
         content, usage = message.get("content"), answer.get("usage")
         usage = usage if isinstance(usage, dict) else {}
         return Reply(
-            text=content if isinstance(content, str) else "",
+            text=content.encode(errors="replace").decode() if isinstance(content, str) else "",
             prompt_tokens=_count(usage.get("prompt_tokens")),
             completion_tokens=_count(usage.get("completion_tokens")),
             problem=self._problem(message, choice.get("finish_reason"), text),

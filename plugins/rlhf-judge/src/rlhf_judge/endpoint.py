@@ -96,7 +96,12 @@ class Endpoint:
         """`ask`, on the judges' event loop."""
         live = self._connected()
         call = _Call(deadline=live.loop.time() + self.config.deadline)
-        return list(await asyncio.gather(*(self._answer(q, live, call) for q in questions)))
+        tasks = [asyncio.ensure_future(self._answer(question, live, call)) for question in questions]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:  # a mistake of ours in one: the others must not go on asking unheard
+            for task in tasks:
+                task.cancel()
 
     def _connected(self) -> _Live:
         running = asyncio.get_running_loop()
