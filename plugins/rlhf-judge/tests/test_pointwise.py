@@ -168,6 +168,7 @@ def test_json_verdicts_ask_for_a_schema(server, rollout):
     assert (opinion.score, opinion.rationale) == (0.5, "right")
     schema = server.requests[0]["response_format"]["json_schema"]["schema"]
     assert list(schema["properties"]) == ["reason", "score"]
+    assert schema["properties"]["score"] == {"type": "integer", "enum": [1, 2, 3, 4, 5]}
 
 
 def test_a_template_of_ones_own(server, rollout):

@@ -88,7 +88,7 @@ class AbsoluteForm:
             ),
             parse=lambda text: unit(read_score(text, form, scale), scale),
             reminder=f"Mind the form of your answer. {request}",
-            schema=verdict_schema("score", {"type": "integer"}) if form == "json" else None,
+            schema=verdict_schema("score", _whole_numbers(scale)) if form == "json" else None,
         )
 
     def rationale(self, answer: Answer[Any]) -> str:
@@ -111,6 +111,12 @@ class AbsoluteForm:
     def _scale(self, rubric: Rubric) -> Scale:
         given = self.config.scale
         return rubric.scale or ((float(given[0]), float(given[1])) if given else DEFAULT_SCALE)
+
+
+def _whole_numbers(scale: Scale) -> dict[str, Any]:
+    """As an enumeration, which every endpoint that takes schemas knows, while it stays short."""
+    numbers = range(int(scale[0]), int(scale[1]) + 1)
+    return {"type": "integer", "enum": list(numbers)} if len(numbers) <= 101 else {"type": "integer"}
 
 
 def unit(score: float, scale: Scale) -> float:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from rlhf.types import Rollout
 from rlhf_judge import loop
@@ -21,6 +21,8 @@ from rlhf_judge.usage import Usage, total
 
 class PanelConfig(AbsoluteConfig):
     """Options of `judge_panel`."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)  # as of an endpoint: a judge's table may hold a key by mistake
 
     judges: tuple[EndpointConfig, ...] = Field(min_length=2)
     """Each with `model`, `base_url` and whatever else `judge` takes of an endpoint."""
