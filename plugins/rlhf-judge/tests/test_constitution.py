@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from rlhf.data.formats import detect
+import rlhf
 from rlhf.errors import ConfigError, DataError, RunError
 from rlhf_judge.constitution import read_constitution, revise
 from rlhf_judge.constitution.judging import ConstitutionConfig, ConstitutionJudge
@@ -143,7 +143,7 @@ def endpoint(server, **options):
     return EndpointConfig(model="m", base_url=server.url, **options)
 
 
-def test_pairs_that_rlhf_reads(server, tmp_path):
+def test_pairs(server, tmp_path):
     server.reply = editor
     out = tmp_path / "pairs.jsonl"
     done = revise(ROWS, out, endpoint(server), constitution=["Be kind."])
@@ -157,13 +157,12 @@ def test_pairs_that_rlhf_reads(server, tmp_path):
         "revisions": [{"principle": "1", "critique": "It is unkind."}],
     }
     assert rows[1]["prompt"] == ROWS[1]["prompt"]
-    assert {detect(row, "row").name for row in rows} == {"preference"}
     for text in server.texts():
         if "Say B." in text:
             assert "system: Obey.\n\nuser: Say B." in text
 
 
-def test_demonstrations_that_rlhf_reads(server, tmp_path):
+def test_demonstrations(server, tmp_path):
     server.reply = editor
     source, out = tmp_path / "rows.jsonl", tmp_path / "sft.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -171,8 +170,32 @@ def test_demonstrations_that_rlhf_reads(server, tmp_path):
     assert (done.written, done.unchanged) == (3, 0)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["completion"] for row in rows] == ["Kindly: Kindly: A!", "Kindly: Kindly: B!", "fine"]
-    assert {detect(row, "row").name for row in rows} == {"prompt_completion"}
     assert all(len({note["principle"] for note in row["revisions"]}) == 2 for row in rows)
+
+
+def test_rlhf_trains_on_what_was_written(server, tmp_path):
+    server.reply = editor
+    revise(ROWS, tmp_path / "sft.jsonl", endpoint(server), kind="demonstrations")
+    revise(ROWS, tmp_path / "pairs.jsonl", endpoint(server))
+    tiny = {"hidden_size": 16, "num_layers": 1, "num_heads": 2, "context": 64, "tokenizer": {"vocab_size": 300}}
+    recipe = {
+        "name": "revised",
+        "runtime": {"type": "inline"},
+        "stages": {
+            "sft": {
+                "algorithm": {"type": "sft", "batch_size": 3, "steps": 1},
+                "model": {"new": tiny},
+                "data": {"type": "files", "path": str(tmp_path / "sft.jsonl"), "chat": True},
+            },
+            "dpo": {
+                "algorithm": {"type": "dpo", "batch_size": 2, "steps": 1},
+                "model": "stage:sft",
+                "data": {"type": "files", "path": str(tmp_path / "pairs.jsonl"), "chat": True},
+            },
+        },
+    }
+    metrics = rlhf.train(recipe, out=tmp_path / "run").metrics
+    assert [row["data/bad_rows"] for row in metrics] == [0, 0]
 
 
 def test_a_row_that_fails_is_left_out_and_told(server, tmp_path, said):

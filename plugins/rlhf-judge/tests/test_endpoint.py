@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import os
-import pickle
 import socket
 import threading
 import time
@@ -337,4 +337,4 @@ def test_it_travels_by_its_settings(server):
     server.reply = lambda request, number: "yes"
     asked = endpoint(server.url)
     asked.ask([question()])
-    assert pickle.loads(pickle.dumps(asked)).ask([question()])[0].value == "yes"
+    assert copy.copy(asked).ask([question()])[0].value == "yes"

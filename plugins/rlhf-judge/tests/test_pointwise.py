@@ -6,14 +6,19 @@ import json
 import re
 
 import pytest
+from pydantic import ValidationError
 
-from rlhf.errors import ConfigError
-from rlhf.plugins import load_plugins
 from rlhf.types import Grade, Score
 from rlhf_judge import registration
 from rlhf_judge.opinion import JudgeGrader, JudgeReward
 from rlhf_judge.pointwise import JudgeConfig, PointwiseJudge
 from rlhf_judge.rubric import DEFAULT_RUBRICS, Rubric
+
+RESERVED = {
+    *["type", "weight", "name", "on_error", "penalty", "max_error_rate", "range", "timeout", "retries"],
+    *["concurrency", "cache", "normalize", "only_if", "memory", "processes"],
+}
+"""Keys of the recipe's own table of rewards."""
 
 
 def judge(url, **options):
@@ -190,19 +195,19 @@ def test_a_template_of_ones_own(server, rollout):
         ({"input_price": 1.0}, "give both input_price and output_price"),
         ({"extra_body": {"stream": True}}, "extra_body may not set stream"),
         ({"axis": "funny"}, "axis"),
-        ({"modle": "x"}, "unknown key. Did you mean 'model'?"),
+        ({"modle": "x"}, "('modle',) Extra inputs"),
     ],
 )
-def test_mistakes_in_a_recipe_are_one_line(options, words):
-    registry = _registered()
-    with pytest.raises(ConfigError) as caught:
-        registry.check("reward", "judge", {"model": "m", "base_url": "https://example.test/v1", **options}, "reward.0")
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_mistakes_in_a_recipe_are_found_without_an_endpoint(options, words):
+    with pytest.raises(ValidationError) as caught:
+        judge("https://example.test/v1", **options)
+    (finding,) = caught.value.errors()
+    assert words in f"{finding['loc']} {finding['msg']}"
+    assert "\n" not in finding["msg"]
 
 
-def test_every_judge_is_a_reward_and_a_grader(server, rollout):
-    registry = _registered()
+def test_every_judge_is_a_reward_and_a_grader(server):
+    rewards, graders = _registered(registration.register_rewards), _registered(registration.register_graders)
     where = {"model": "m", "base_url": server.url}
     options = {
         "judge": where,
@@ -210,12 +215,15 @@ def test_every_judge_is_a_reward_and_a_grader(server, rollout):
         "judge_panel": {"judges": [where, where]},
         "judge_constitution": where,
     }
+    assert set(rewards) == set(graders) == set(options)
     for name, table in options.items():
-        reward = registry.build("reward", name, table, None)
-        grader = registry.build("grader", name, table, None)
-        assert isinstance(reward, JudgeReward)
-        assert grader.axis in ("helpful", "harmless")
-        assert reward.columns == grader.columns
+        (reward, config), (grader, same) = rewards[name], graders[name]
+        assert config is same
+        built, graded = reward(config(**table), None), grader(config(**table), None)
+        assert isinstance(built, JudgeReward)
+        assert graded.axis in ("helpful", "harmless")
+        assert built.columns == graded.columns
+        assert not RESERVED & set(config.model_fields)
     assert server.requests == []  # building asks nobody
 
 
@@ -235,17 +243,8 @@ def test_biggen_rubrics_are_read(server, rollout, data_dir):
     assert all(row["score_rubric"]["score3_description"] in shown for row in rows[:40])
 
 
-def _registered():
-    plugins = load_plugins()
-    from rlhf.registry import Entry
-
-    def register_as(kind):
-        def register(name, factory, *, config=None):
-            if name not in plugins.registry.names(kind):
-                plugins.registry.add(Entry(kind, name, factory, config, "judge"))
-
-        return register
-
-    registration.register_rewards(register_as("reward"))
-    registration.register_graders(register_as("grader"))
-    return plugins.registry
+def _registered(hook):
+    """What the hook registers: name -> (factory, config)."""
+    found = {}
+    hook(lambda name, factory, *, config: found.update({name: (factory, config)}))
+    return found

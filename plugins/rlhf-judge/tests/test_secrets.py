@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import traceback
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from rlhf.errors import ConfigError
 from rlhf_judge.endpoint import Endpoint, Question
@@ -58,7 +57,7 @@ def test_an_endpoint_that_repeats_the_key_is_not_quoted(server, monkeypatch, Res
         said(f"your key is {KEY}", "length"),
         said(f"your key is {KEY}"),
     ]
-    shown = [repr(asked), str(asked.__dict__), str(pickle.dumps(asked))]
+    shown = [repr(asked), str(asked.__dict__), repr(asked.__reduce__())]
     for reply in replies:
         server.reply = lambda request, number, reply=reply: reply
         (answer,) = asked.ask([question()])
@@ -129,17 +128,16 @@ def test_a_missing_key_names_the_variable(monkeypatch):
     ],
 )
 def test_settings_that_would_leak_are_refused_without_being_quoted(options, words):
-    from rlhf.validation import validated
-
     table = {"model": "m", "base_url": "https://example.test/v1", **options}
-    with pytest.raises(ConfigError) as caught:
-        validated(JudgeConfig, table, "reward.0")
-    assert words in str(caught.value)
-    assert KEY not in str(caught.value)
     for build in (lambda: JudgeConfig(**table), lambda: PanelConfig(judges=[table, table])):
         with pytest.raises(ValidationError) as raised:
             build()
+        assert words in str(raised.value)
         assert not [start for start in range(len(KEY) - 8) if KEY[start : start + 8] in str(raised.value)]
+        for finding in raised.value.errors():
+            # The core quotes what is not a table, and an unknown key by its name alone.
+            quoted = finding["type"] != "extra_forbidden" and not isinstance(finding["input"], dict | BaseModel)
+            assert not quoted
 
 
 @pytest.mark.parametrize(

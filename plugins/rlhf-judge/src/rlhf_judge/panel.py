@@ -24,15 +24,17 @@ class PanelConfig(AbsoluteConfig):
 
     model_config = ConfigDict(hide_input_in_errors=True)  # as of an endpoint: a judge's table may hold a key by mistake
 
-    judges: tuple[EndpointConfig, ...] = Field(min_length=2)
-    """Each with `model`, `base_url` and whatever else `judge` takes of an endpoint."""
+    judges: tuple[EndpointConfig, ...]
+    """Two or more, each with `model`, `base_url` and whatever else `judge` takes of an endpoint."""
     combine: Literal["mean", "majority"] = "mean"
     """`majority`: the score most judges gave; the mean of those, where several were given equally often."""
     quorum: int | None = Field(default=None, ge=1)
     """Judges that must have answered for a row to have a score; all of them where absent."""
 
     @model_validator(mode="after")
-    def _quorum_is_possible(self) -> PanelConfig:
+    def _enough_judges(self) -> PanelConfig:
+        if len(self.judges) < 2:  # here, and not by the field: its error would quote the tables
+            raise ValueError(f"a panel has 2 judges or more, given {len(self.judges)}")
         if self.quorum is not None and self.quorum > len(self.judges):
             raise ValueError(f"quorum is {self.quorum}, and the panel has {len(self.judges)} judges")
         return self
