@@ -13,8 +13,8 @@ or, to weigh it against other rewards and set its options from the recipe, load 
 
 A reward is given texts and returns one finite number a completion, higher is better. Parameters are filled by name:
 `prompts`, `completions`, `messages`, `reference`, `token_ids`, `finish_reason`, and every other column of the data.
-`None` says "does not apply here". A completion that no reward speaks of, or that one answers with NaN, is left out and
-counted as `reward/failed`; an exception stops the run and names the reward. Nothing becomes a zero.
+`None` says "does not apply here". Whatever is no answer, such as an exception or NaN, stops the run and names the
+reward, unless the recipe says otherwise (`on_error`). Nothing becomes a zero.
 """
 
 from __future__ import annotations

@@ -123,12 +123,22 @@ def _defaults(name: str, config: type[BaseModel], given: Mapping[str, Any]) -> s
     if missing:
         words = " ".join(f"{name}.{option}=VALUE" for option in missing)
         raise Skipped(f"needs {' and '.join(map(repr, missing))}: add {words} to the command")
-    validated(config, given, name)
+    _checked(name, config, given)
     for option, field in config.model_fields.items():
         default = field.get_default(call_default_factory=True, validated_data={})
         if option not in given and not field.is_required():
             _require_valid_default(name, config, given, option, default)
     return ""
+
+
+def _checked(name: str, config: type[BaseModel], given: Mapping[str, Any]) -> BaseModel:
+    """The options; where none were given and the part says which it wants, that is no fault of the part's."""
+    try:
+        return validated(config, given, name)
+    except ConfigError as error:
+        if given:
+            raise
+        raise Skipped(f"needs options: {error}") from None
 
 
 def _require_valid_default(
@@ -147,7 +157,7 @@ def _travel(name: str, config: type[BaseModel], given: Mapping[str, Any]) -> str
     module, attribute = sys.modules.get(config.__module__), config.__qualname__
     if getattr(module, attribute, None) is not config:
         fail(f"class {attribute} cannot be imported from {config.__module__}; define it at the top of its module")
-    built = validated(config, given, name)
+    built = _checked(name, config, given)
     again = config.model_validate_json(built.model_dump_json(warnings=False))
     if again != built:
         fail(f"written as JSON and read back, {built!r} becomes {again!r}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
+from rlhf.errors import RewardError
 from rlhf.protocols import Grader, RewardFn
 from rlhf.types import Axis, Grade, Rollout, Score
 
@@ -72,7 +73,11 @@ class RewardJudge:
         self.reads_columns = reads_columns
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
-        return [_of_reward(item) for item in _listed(self.reward(rollouts), len(rollouts))]
+        try:
+            answer = self.reward(rollouts)
+        except RewardError as error:  # of a plain function, whose answers were looked at before they came here
+            raise BrokenAnswer(f"it {error}") from error
+        return [_of_reward(item) for item in _listed(answer, len(rollouts))]
 
     def speaks_of(self, rollout: Rollout) -> bool:
         return True

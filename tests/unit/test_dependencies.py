@@ -73,3 +73,11 @@ def test_constraints_pin_torch_without_a_build() -> None:
 )
 def test_imports_are_seen(source: str, expected: set[str]) -> None:
     assert libraries_imported(source) == expected
+
+
+def test_what_guests_need_is_installed_with_their_tests() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["guests"]
+    known = {*map(_name, extra), *declared(), "rlhf"}
+    for path in sorted((ROOT / "plugins").glob("*/pyproject.toml")):
+        needed = {_name(row) for row in tomllib.loads(path.read_text())["project"]["dependencies"]}
+        assert needed <= known, f"{path.parent.name}: not in the extra `guests`: {needed - known}"

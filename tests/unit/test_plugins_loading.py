@@ -20,11 +20,11 @@ HOOKED = """
 from rlhf import PartConfig, hookimpl
 
 class Config(PartConfig):
-    weight: float = 2.0
+    heft: float = 2.0
 
 class Reward:
     def __init__(self, config, parts):
-        self.weight = config.weight
+        self.heft = config.heft
 
 @hookimpl
 def register_rewards(register):
@@ -85,9 +85,9 @@ def test_one_file_registers_parts_and_hooks(write: Callable[..., str]) -> None:
     info = info_of(plugins, "guest")
     assert info.parts == ("reward short", "reward weighty")
     assert info.hooks == ("on_step_end", "register_rewards")
-    assert plugins.registry.build("reward", "weighty", {"weight": "3e-1"}, None).weight == 0.3
-    with pytest.raises(ConfigError, match=r"reward\.wieght: unknown key\. Did you mean 'weight'\?"):
-        plugins.registry.build("reward", "weighty", {"wieght": 1}, None, where="reward")
+    assert plugins.registry.build("reward", "weighty", {"heft": "3e-1"}, None).heft == 0.3
+    with pytest.raises(ConfigError, match=r"reward\.hefy: unknown key\. Did you mean 'heft'\?"):
+        plugins.registry.build("reward", "weighty", {"hefy": 1}, None, where="reward")
     metrics: dict[str, float] = {}
     plugins.hook.on_step_end(step=4, metrics=metrics)
     assert metrics == {"seen": 4.0}

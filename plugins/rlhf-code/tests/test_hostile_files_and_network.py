@@ -41,7 +41,7 @@ FILES = {
     "owner": "attempt(os.chown, '@CANARY@', 65534, 65534)",
     "attributes": "attempt(os.setxattr, '@CANARY@', 'user.hostile', b'1')",
     "passwords": "attempt(open, '/etc/passwd'); attempt(open, '/etc/shadow')",
-    "home": "attempt(os.listdir, os.path.expanduser('~') + '/.ssh'); attempt(open, '/root/.bashrc')",
+    "home": "home = os.path.expanduser('~'); attempt(os.listdir, home + '/.ssh'); attempt(open, home + '/.bashrc')",
     "search": """
 for folder, folders, names in os.walk('/'):
     folders[:] = [name for name in folders if not name.startswith('lib')]

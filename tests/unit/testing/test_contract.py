@@ -121,9 +121,9 @@ def last_wins(completions: Texts) -> list[float]:
 
 
 BREACHES: dict[str, tuple[Callable[..., Any], set[str], str]] = {
-    "too few": (lambda completions: [1.0] * (len(completions) - 1), {"answers"}, "returned 9 answers for 10"),
+    "too few": (lambda completions: [1.0] * (len(completions) - 1), {"answers"}, "it returned 9 numbers for 10"),
     "one number": (lambda completions: 1.0, {"answers", "empty batch"}, "must return a list, given float"),
-    "text": (lambda completions: ["1"] * len(completions), {"answers"}, "'1' is no number"),
+    "text": (lambda completions: ["1"] * len(completions), {"answers"}, "given '1' among them"),
     "nan": (lambda completions: [float("nan")] * len(completions), {"answers"}, "nan is not finite"),
     "infinite": (lambda completions: [float("inf")] * len(completions), {"answers"}, "inf is not finite"),
     "raises": (lambda completions: 1 / 0, {"answers", "huge text"}, "ZeroDivisionError: division by zero (test_contr"),

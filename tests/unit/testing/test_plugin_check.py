@@ -155,7 +155,7 @@ def test_built_in_rewards_keep_their_own_contract() -> None:
     found = check("rewards", constant={"value": 0.5})
     assert failures(found) == {}
     skipped = {f.part: f.cause for f in found if f.outcome == "skipped"}
-    assert "asks for the stage's reward model" in skipped["reward reward_model"]
+    assert "the stage's reward model cannot be asked" in skipped["reward reward_model"]
     assert "needs 'grader': add graded.grader=VALUE" in skipped["reward graded"]
 
 
