@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from rlhf import __version__
-from rlhf.cli import algorithms, doctor, evaluate, hooks, jobs, plugins, quickstart, recipes, report, submit, train
+from rlhf.cli import (
+    algorithms,
+    doctor,
+    evaluate,
+    graders,
+    hooks,
+    jobs,
+    plugins,
+    quickstart,
+    recipes,
+    report,
+    submit,
+    train,
+)
 
 app = typer.Typer(
     name="rlhf",
@@ -25,6 +38,7 @@ app.command("report")(report.report)
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(graders.app, name="graders")
 app.command("hooks")(hooks.hooks)
 app.command("doctor")(doctor.doctor)
 
