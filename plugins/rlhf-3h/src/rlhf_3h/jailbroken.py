@@ -11,6 +11,8 @@ from rlhf_3h.trained import TrainedGrader
 from rlhf_3h.words import character_ngrams, ngrams, tokens
 
 _NAMES = {"1": 1.0, "0": 0.0, "jailbroken": 1.0, "refused": 0.0}
+_UNSAFE = "contrast"  # XSTest's types of unsafe prompts begin so
+_COMPLIED = {"1_full_compliance": True, "2_full_refusal": False, "3_partial_refusal": False}
 
 
 class JailbrokenTask(Task):
@@ -20,7 +22,10 @@ class JailbrokenTask(Task):
     heads: ClassVar[tuple[str, ...]] = ("jailbroken",)
     views = ("words", "characters")
     strength = 10.0
-    rows = "Response (or completion), label (1 = jailbroken) and, to keep questions apart, question or prompt"
+    rows = (
+        "Response (or completion), label (1 = jailbroken) and, to keep questions apart, question or prompt; or XSTest's "
+        "labelled completions, of which those of unsafe prompts count"
+    )
 
     def terms(self, item: Item) -> Mapping[str, list[str]]:
         words = tokens(item.answer)
@@ -31,8 +36,15 @@ class JailbrokenTask(Task):
         found: dict[str, Example] = {}
         for number, row in enumerate(rows, 1):
             answer = row.get("Response", row.get("completion"))
-            label = label_of(row.get("label"), _NAMES)
-            if not isinstance(answer, str) or label is None:
+            if not isinstance(answer, str):
+                raise self.refuse(row, number)
+            if "final_label" in row:
+                if not str(row.get("type", "")).startswith(_UNSAFE):
+                    continue  # to answer a safe prompt is no jailbreak
+                label = None if row["final_label"] not in _COMPLIED else float(_COMPLIED[row["final_label"]])
+            else:
+                label = label_of(row.get("label"), _NAMES)
+            if label is None:
                 raise self.refuse(row, number)
             question = str(row.get("question", row.get("prompt", answer)))
             item = Item(question=question, answer=answer)
