@@ -26,24 +26,34 @@ Pair = tuple[str, str, str]
 
 
 def relevant(data: Path) -> list[Line]:
-    """Own or another's answer, whole or cut, on instructions of another data set."""
+    """Own or another's answer, whole or cut, on instructions of other data sets."""
     rows = [row for name in _ANSWERED for row in read(data, name)]
-    tests = [
-        {"prompt": r["instruction"], "input": r["input"], "completion": r["response1"]}
+    pandalm = [
+        {"prompt": r["instruction"], "input": r["input"], "completion": str(r["response1"])}
         for r in read(data, "judge/pandalm_testset.jsonl")
     ]
+    chatgpt = [
+        {"prompt": r["user_query"], "completion": r["chatgpt_response"]}
+        for r in read(data, "honest/halueval_general.jsonl")
+    ]
     lines = []
-    for task in (RelevantTask(), CompleteTask()):
-        examples = task.examples(tests)
-        said = _trained(task, rows).probabilities(inputs_of(task, [e.item for e in examples]))[:, 0]
-        wanted = targets_of(task, examples)[:, 0]
-        kinds = {"relevant": "its own answer or another's: PandaLM", "complete": "whole or cut answer: PandaLM"}
-        groups = [example.item.question for example in examples]
-        commoner = np.full(len(wanted), float(wanted.mean() > 0.5))
-        for contender, scores in ((task.name, said), ("majority", commoner)):
-            figure = estimated(wanted, scores, groups)
-            lines.append(Line(what=kinds[task.name], split=ANOTHER, contender=contender, estimate=figure))
+    for task, what in ((RelevantTask(), "its own answer or another's"), (CompleteTask(), "whole or cut answer")):
+        model = _trained(task, rows)
+        for name, tests in (("ChatGPT's (HaluEval)", chatgpt), ("base models' (PandaLM)", pandalm)):
+            lines += _told_apart(task, model, f"{what}: {name}", tests)
     return lines
+
+
+def _told_apart(task: Task, model: LinearModel, what: str, rows: Sequence[Mapping[str, Any]]) -> list[Line]:
+    examples = task.examples(rows)
+    wanted = targets_of(task, examples)[:, 0]
+    said = model.probabilities(inputs_of(task, [e.item for e in examples]))[:, 0]
+    groups = [example.item.question for example in examples]
+    commoner = np.full(len(wanted), float(wanted.mean() > 0.5))
+    return [
+        Line(what=what, split=ANOTHER, contender=name, estimate=estimated(wanted, scores, groups))
+        for name, scores in ((task.name, said), ("majority", commoner))
+    ]
 
 
 def pairs(data: Path) -> list[Line]:
@@ -88,12 +98,15 @@ def _gap(task: Task, model: LinearModel, ranked: Sequence[Pair]) -> Floats:
 
 
 def _judged(data: Path) -> dict[str, list[Pair]]:
-    """Pairs by data set: HHH by subset, LLMBar, Auto-J and PandaLM (by the majority of its three people)."""
+    """Pairs by data set: HHH and LLMBar by subset, Auto-J, PandaLM (by the majority of its three people).
+
+    Answers of PandaLM that say `True` or `False` have become booleans in its file.
+    """
     found: dict[str, list[Pair]] = {}
     for row in read(data, "judge/hhh_alignment.jsonl"):
         found.setdefault(f"HHH alignment: {row['subset']}", []).append((row["prompt"], row["chosen"], row["rejected"]))
     for row in read(data, "judge/llmbar_pairs.jsonl"):
-        kind = "natural" if row["subset"].endswith("Natural") else "others"
+        kind = next(k for k in ("Natural", "Adversarial", "Processed") if k in row["subset"]).lower()
         texts = (row["output_1"], row["output_2"])
         found.setdefault(f"LLMBar: {kind}", []).append(_pair(row["input"], texts, int(row["label"]) - 1))
     found["Auto-J"] = [
@@ -102,7 +115,7 @@ def _judged(data: Path) -> dict[str, list[Pair]]:
         if row["label"] != 2
     ]
     found["PandaLM"] = [
-        _pair(f"{row['instruction']}\n{row['input']}", (row["response1"], row["response2"]), choice - 1)
+        _pair(f"{row['instruction']}\n{row['input']}", (str(row["response1"]), str(row["response2"])), choice - 1)
         for row in read(data, "judge/pandalm_testset.jsonl")
         if (choice := _chosen(row))
     ]

@@ -23,8 +23,8 @@ class JailbrokenTask(Task):
     views = ("words", "characters")
     strength = 10.0
     rows = (
-        "Response (or completion), label (1 = jailbroken) and, to keep questions apart, question or prompt; or XSTest's "
-        "labelled completions, of which those of unsafe prompts count"
+        "Response (or completion), label (1 = jailbroken) and, to keep questions apart, question or prompt; or "
+        "XSTest's labelled completions, of which those of unsafe prompts count"
     )
 
     def terms(self, item: Item) -> Mapping[str, list[str]]:
