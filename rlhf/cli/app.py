@@ -12,6 +12,7 @@ from rlhf.cli import (
     doctor,
     evaluate,
     grade,
+    graders,
     hooks,
     jobs,
     plugins,
@@ -41,6 +42,7 @@ app.command("grade")(grade.grade)
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")
+app.add_typer(graders.app, name="graders")
 app.command("hooks")(hooks.hooks)
 app.command("doctor")(doctor.doctor)
 

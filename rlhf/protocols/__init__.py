@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rlhf.protocols.data import Dataset
 from rlhf.protocols.engines import Loss, RolloutEngine, TrainEngine
-from rlhf.protocols.judges import Grader, HeadScores, JudgingRole, Parts, RewardFn
+from rlhf.protocols.judges import Grader, HeadScores, JudgingRole, Parts, RewardFn, TrainableGrader
 from rlhf.protocols.run import Algorithm, Run, Tracker
 
 __all__ = [
@@ -24,4 +24,5 @@ __all__ = [
     "Run",
     "Tracker",
     "TrainEngine",
+    "TrainableGrader",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from rlhf.types import (
@@ -36,6 +37,18 @@ class Grader(Protocol):
     axis: Axis
 
     def grade(self, rollouts: Sequence[Rollout]) -> list[Grade]: ...
+
+
+class TrainableGrader(Protocol):
+    """What a grader's factory may have besides: a class or static method that trains it, for `rlhf graders train`."""
+
+    def train(self, config: Any, rows: Sequence[Mapping[str, Any]], folder: Path) -> Mapping[str, float | str]:
+        """Learn from labelled rows (as read from the user's files, in order) and write what was learnt into `folder`.
+
+        Returns figures by name, measured on rows it was not trained on, and words on how they were measured. `config`
+        holds the grader's options. Rows of a wrong form are a `DataError` that says which columns are wanted.
+        """
+        ...
 
 
 JudgingRole = Literal["reward", "cost"]
