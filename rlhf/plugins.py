@@ -27,6 +27,7 @@ import pluggy
 from rlhf import hookspecs
 from rlhf.config import RESERVED_OPTIONS, PartConfig
 from rlhf.errors import PluginError, nearest
+from rlhf.plugin_faults import in_one_line
 from rlhf.protocols import Dataset
 from rlhf.registry import Entry, Kind, Registry
 
@@ -76,6 +77,11 @@ class PluginInfo:
     @property
     def is_built_in(self) -> bool:
         return self.origin == BUILT_IN
+
+    @property
+    def distribution(self) -> str | None:
+        """The installed package it is of."""
+        return self.origin.split()[1] if self.origin.startswith("package ") else None
 
 
 @dataclass
@@ -162,9 +168,9 @@ def _load(
     try:
         module = load()
         hooks = _register(plugins, name, module)
-    except Exception as error:  # noqa: BLE001 - whatever a plugin raises is what this function is for
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is what this function is for
         _forget(plugins, name)
-        plugins.infos.append(replace(info, error=_one_line(error)))
+        plugins.infos.append(replace(info, error=in_one_line(error, info.distribution)))
         return
     parts = tuple(f"{e.kind} {e.name}" for e in plugins.registry.entries() if e.owner == name)
     plugins.infos.append(replace(info, hooks=hooks, parts=parts))
@@ -305,7 +311,7 @@ def _with_function(plugins: Plugins, info: PluginInfo, path: Path, function: str
     try:
         plugins.registry.add(Entry("reward", function, candidate, None, info.name))
     except PluginError as error:
-        return replace(info, error=_one_line(error))
+        return replace(info, error=in_one_line(error, info.distribution))
     return replace(info, parts=(*info.parts, f"reward {function}"))
 
 
@@ -324,8 +330,3 @@ def _version_digest(origin: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"

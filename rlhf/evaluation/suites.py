@@ -122,9 +122,9 @@ def axis_score(graded: Sequence[GradedRollout], axis: Axis) -> AxisScore:
     for item in graded:
         if item.grade.axis != axis:
             continue
-        if item.grade.score is None:
+        if item.grade.error is not None:
             failed += 1
-        else:
+        elif item.grade.score is not None:
             scores.setdefault(item.rollout.prompt.id, []).append(item.grade.score)
     means = [sum(values) / len(values) for values in scores.values()]
     return AxisScore(estimate=mean_interval(means) if means else None, failed=failed)
@@ -140,14 +140,12 @@ def _check_axis(suite: Suite, prompt: Prompt, graders: Mapping[Axis, Grader]) ->
 
 
 def _checked(name: str, axis: Axis, grades: Sequence[Grade], expected: int) -> Sequence[Grade]:
-    """The grades, if there is one for each rollout and each is a verdict on `axis` or an error."""
+    """The grades, if there is one for each rollout and each is of `axis`, with a score in 0..1 or none."""
     if len(grades) != expected:
         raise RewardError(f"grader {name!r} returned {len(grades)} grades for {expected} rollouts.")
     for grade in grades:
         if grade.axis != axis:
             raise RewardError(f"grader {name!r} returned a grade for {grade.axis!r}, not for {axis!r}.")
-        if grade.score is None and not grade.error:
-            raise RewardError(f"grader {name!r} returned a grade with neither score nor error.")
         if grade.score is not None and not (math.isfinite(grade.score) and 0 <= grade.score <= 1):
             raise RewardError(f"grader {name!r} returned score {grade.score}, outside 0..1.")
     return grades

@@ -27,7 +27,9 @@ class GradedConfig(PartConfig):
 
 
 class Graded:
-    """The grader's score of each rollout, 0 to 1; None for prompts of another axis. A failed grade is an error."""
+    """The grader's score of each rollout, 0 to 1; None for prompts of another axis and where the grader does not apply.
+    A failed grade is an error.
+    """
 
     def __init__(self, config: GradedConfig, parts: Parts) -> None:
         self.config = config
@@ -44,5 +46,5 @@ class Graded:
 
     def _score(self, grade: Grade) -> Score:
         if grade.score is None:
-            return Score(error=grade.error or "the grader gave neither a score nor an error")
+            return Score(error=grade.error)
         return Score(value=1.0 - grade.score if self.config.invert else grade.score)

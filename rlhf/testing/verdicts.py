@@ -108,8 +108,7 @@ class GraderJudge:
         if item.axis != self.axis:
             return Verdict(fault=f"a grade for {item.axis!r}, and its axis is {self.axis!r}")
         if item.score is None:
-            fault = None if item.error else "a grade with neither score nor error"
-            return Verdict(error=item.error, rationale=item.rationale, fault=fault)
+            return Verdict(error=item.error, rationale=item.rationale)
         verdict = _number(item.score, {}, item.rationale)
         if verdict.value is not None and not 0 <= verdict.value <= 1:
             return Verdict(fault=f"score {item.score}, outside 0..1")

@@ -188,7 +188,7 @@ Axis = Literal["helpful", "honest", "harmless"]
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
-    """A grader's verdict on one rollout: `score` in 0..1, or `None` with the `error` that prevented it."""
+    """A grader's verdict on one rollout: a `score` in 0..1; None where it does not apply, or could not (`error`)."""
 
     axis: Axis
     score: float | None

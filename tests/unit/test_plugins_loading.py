@@ -165,7 +165,11 @@ def test_missing_file_suggests_its_neighbour(write: Callable[..., str], tmp_path
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        (
+            "import no_such_module",
+            "it needs the module 'no_such_module', which is not installed: pip install no_such_module",
+        ),
+        ("import sys\nsys.exit(3)", "SystemExit: 3"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("def broken(:\n", "SyntaxError"),
         ("raise ValueError('two\\nlines')", "ValueError: two lines"),
@@ -173,7 +177,10 @@ def test_missing_file_suggests_its_neighbour(write: Callable[..., str], tmp_path
             "from rlhf import hookimpl\n@hookimpl\ndef on_step_ended(step, metrics): ...\n",
             "no hook is called 'on_step_ended'. Did you mean 'on_step_end'? `rlhf hooks` lists them",
         ),
-        ("from rlhf import hookimpl\n@hookimpl\ndef on_step_end(step, metrix): ...\n", "metrix"),
+        (
+            "from rlhf import hookimpl\n@hookimpl\ndef on_step_end(step, metrix): ...\n",
+            "hook 'on_step_end' has no parameter 'metrix'. Did you mean 'metrics'? It may take: step, metrics",
+        ),
         (
             "from rlhf import hookimpl\n@hookimpl\ndef register_rewards(register):\n    register('x', 3)\n",
             "register('x', ...) wants a callable, given int",
@@ -263,10 +270,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, real_entry_points: 
     """Install a distribution with an entry point, for this test only."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def install(name: str, module: str, text: str | None, version: str = "1.0") -> None:
+    def install(name: str, module: str, text: str | None, version: str = "1.0", needs: str = "") -> None:
         info = tmp_path / f"{name}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        needed = f"Requires-Dist: {needs}\n" if needs else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
         (info / "entry_points.txt").write_text(f"[rlhf]\n{name} = {module}\n")
         if text is not None:
             (tmp_path / f"{module}.py").write_text(text)
@@ -286,8 +294,26 @@ def test_installed_package_is_found(package: Callable[..., None]) -> None:
 def test_broken_package_is_named_with_its_version(package: Callable[..., None]) -> None:
     package("unkindness", "no_module_of_this_name", None)
     message = refusal(load())
-    assert message.startswith("plugin 'unkindness' (package unkindness 1.0) cannot be loaded: ModuleNotFoundError")
+    assert message.startswith(
+        "plugin 'unkindness' (package unkindness 1.0) cannot be loaded: it needs the module 'no_module_of_this_name', "
+        "which is not installed; unkindness does not say which package has it."
+    )
     load(disable=("unkindness",)).require_healthy()
+
+
+@pytest.mark.parametrize(
+    ("needed", "command"),
+    [
+        ("no-such.library>=2", "pip install no-such.library"),
+        ("no_such_library[fast] ; extra == 'judge'", "pip install 'grim[judge]'"),
+    ],
+)
+def test_what_a_package_lacks_comes_with_the_command_that_installs_it(
+    package: Callable[..., None], needed: str, command: str
+) -> None:
+    package("grim", "grim_module", "import no_such_library.part\n", needs=needed)
+    error = info_of(load(), "grim").error
+    assert error == f"it needs the module 'no_such_library', which is not installed: {command}"
 
 
 def test_one_broken_package_does_not_hide_another(package: Callable[..., None]) -> None:

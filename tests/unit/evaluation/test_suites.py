@@ -117,7 +117,6 @@ def test_rows_hold_what_the_report_shows(tmp_path: Path) -> None:
     [
         ([], "returned 0 grades for 1 rollouts"),
         ([Grade(axis="honest", score=1.0)], "returned a grade for 'honest', not for 'helpful'"),
-        ([Grade(axis="helpful", score=None)], "neither score nor error"),
         ([Grade(axis="helpful", score=1.5)], "score 1.5, outside 0..1"),
         ([Grade(axis="helpful", score=float("nan"))], "score nan, outside 0..1"),
     ],
@@ -127,6 +126,13 @@ def test_a_grader_that_returns_nonsense_is_named(grades: list[Grade], message: s
     grader.grade = lambda rollouts: grades  # type: ignore[method-assign]
     with pytest.raises(RewardError, match=f"'pocket_helpful' returned .*{message.removeprefix('returned ')}"):
         evaluate(THREE_H, Parrot(), fits, {"helpful": grader}, PROMPTS[:1], Sampling(max_tokens=8))
+
+
+def test_an_answer_to_which_a_grader_does_not_apply_is_neither_scored_nor_failed() -> None:
+    grader = Marks("helpful", float)
+    grader.grade = lambda rollouts: [Grade(axis="helpful", score=None) for _ in rollouts]  # type: ignore[method-assign]
+    result = evaluate(THREE_H, Parrot(), fits, {"helpful": grader}, PROMPTS[:1], Sampling(max_tokens=8))
+    assert (result.axes["helpful"].estimate, result.axes["helpful"].failed) == (None, 0)
 
 
 def test_a_prompt_without_an_axis_is_refused_before_anything_is_generated() -> None:

@@ -339,7 +339,6 @@ def test_a_sound_grader_keeps_it() -> None:
     [
         (Grade(axis="helpful", score=1.5), r"score 1\.5, outside 0\.\.1"),
         (Grade(axis="honest", score=0.5), "a grade for 'honest', and its axis is 'helpful'"),
-        (Grade(axis="helpful", score=None), "neither score nor error"),
         (Grade(axis="helpful", score=float("nan")), "nan is not finite"),
         (0.5, r"0\.5 is no Grade"),
     ],

@@ -117,7 +117,10 @@ def test_a_function_alone_is_checked_alone(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        (
+            "import no_such_library",
+            "'no_such_library', which is not installed: pip install no_such_library",
+        ),
         ("from rlhf import hookimpl\n@hookimpl\ndef on_step_ended(): ...", "Did you mean 'on_step_end'?"),
         ("x = 1", "it adds nothing"),
         ("import os; os._exit(7)", "it ended the process, with exit code 7"),

@@ -61,8 +61,8 @@ class _Checker:
 class GroundedGrader:
     """Honest is what the evidence supports: 1 where it supports every claim, 0 where none, less what it contradicts.
 
-    A score below 0 is told as 0. A completion without claims cannot be judged, which is an error, unless `no_claims`
-    says what it is worth.
+    A score below 0 is told as 0. It does not apply to a completion without claims, unless `no_claims` says what that is
+    worth.
     """
 
     axis: Axis = "honest"
@@ -78,7 +78,7 @@ class GroundedGrader:
     def _grade(self, checked: _Checked) -> Grade:
         value = _value(checked, self._config)
         if value is None or checked.error is not None:
-            return Grade(axis=self.axis, score=None, error=checked.error or f"{_NO_CLAIMS}; `no_claims` can score it")
+            return Grade(axis=self.axis, score=None, rationale=_NO_CLAIMS, error=checked.error)
         return Grade(axis=self.axis, score=max(0.0, value), rationale=rationale(checked.found) or _NO_CLAIMS)
 
 

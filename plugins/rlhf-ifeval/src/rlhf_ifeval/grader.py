@@ -28,7 +28,7 @@ class IfevalHelpfulGrader:
         except DataError as error:  # of this row alone
             return Grade(axis=self.axis, score=None, error=str(error))
         if checked is None:
-            return Grade(axis=self.axis, score=None, error=f"prompt {rollout.prompt.id!r} has no instructions to check")
+            return Grade(axis=self.axis, score=None, rationale="no instructions to check")
         return Grade(axis=self.axis, score=checked.worth(self.config.credit), rationale=_rationale(checked))
 
 
