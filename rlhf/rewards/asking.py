@@ -18,6 +18,7 @@ from rlhf.types import Rollout, Score
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 30.0
 _MOST_REMEMBERED = 100_000
+_jitter = random.Random()  # of its own, so that it moves no seeded generator
 
 
 def answered(reward: RewardFn, rollouts: Sequence[Rollout]) -> Iterator[Event]:
@@ -73,7 +74,7 @@ class AskedReward:
             if not again:
                 break
             # Full jitter: those who were turned away at the same time do not come back at the same time.
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)))
+            time.sleep(_jitter.uniform(0, min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)))
             for row, score in zip(again, self._checked([rollouts[row] for row in again]), strict=True):
                 scores[row] = score
         return scores

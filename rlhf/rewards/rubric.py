@@ -63,7 +63,8 @@ class Rubric:
         judged: list[dict[str, Score]] = [{} for _ in rollouts]
         for wave in self._waves:
             asked = [(part, [row for row, known in enumerate(judged) if passes(part.config, known)]) for part in wave]
-            answers = self._threads.map(lambda ask: ask[0]([rollouts[row] for row in ask[1]]), asked)
+            at_once = self._threads.map if len(asked) > 1 else map
+            answers = at_once(lambda ask: ask[0]([rollouts[row] for row in ask[1]]), asked)
             for (part, rows), scores in zip(asked, list(answers), strict=True):
                 for row, score in zip(rows, scores, strict=True):
                     judged[row][part.name] = score

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def _evaluate(answers: AnswersConfig, config: EvaluationConfig, seed: int, plugi
     )
     part = Part(type="transformers")
     engine: RolloutEngine = plugins.registry.build("rollout_engine", part.type, part.options, model)
-    chooser = _chooser(engine, answers, encoder, plugins) if answers.best_of > 1 else None
-    result = evaluate(
-        suite, chooser or engine, lambda prompt: _encoded(prompt, examples, encoder), graders, prompts, sampling
-    )
+    with _chooser(engine, answers, encoder, plugins) as chooser:
+        result = evaluate(
+            suite, chooser or engine, lambda prompt: _encoded(prompt, examples, encoder), graders, prompts, sampling
+        )
     if examples and result.dropped == len(prompts):
         raise DataError(
             f"in_context: {len(examples)} examples leave no prompt of the suite room in a context of "
@@ -105,8 +106,14 @@ def _encoded(prompt: Prompt, examples: Sequence[Demonstration], encoder: Encoder
     return None if encoded is None else replace(prompt, token_ids=encoded.token_ids)
 
 
-def _chooser(engine: RolloutEngine, answers: AnswersConfig, encoder: Encoder, plugins: Plugins) -> BestOfN:
-    """The engine with a choice among samples, by the rewards named."""
+@contextmanager
+def _chooser(
+    engine: RolloutEngine, answers: AnswersConfig, encoder: Encoder, plugins: Plugins
+) -> Iterator[BestOfN | None]:
+    """The engine with a choice among samples, by the rewards named; None where there is nothing to choose from."""
+    if answers.best_of == 1:
+        yield None
+        return
     specs = {
         member_name("reward", number): RoleSpec(role="reward", model=ModelConfig(path=path, dtype="float32"))
         for number, path in enumerate(answers.reward_model)
@@ -118,7 +125,10 @@ def _chooser(engine: RolloutEngine, answers: AnswersConfig, encoder: Encoder, pl
     def score(rollouts: Sequence[Rollout]) -> list[float | None]:
         return [judgement.total for judgement in rubric.combine(rollouts, rubric.judge(rollouts))]
 
-    return BestOfN(engine, score, answers.best_of, answers.rejection_beta)
+    try:
+        yield BestOfN(engine, score, answers.best_of, answers.rejection_beta)
+    finally:
+        rubric.close()
 
 
 def _one_by_one(*calls: Any) -> list[Any]:

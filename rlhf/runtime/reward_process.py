@@ -50,6 +50,7 @@ class RewardProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
         self._lock = threading.Lock()
+        self._is_closed = False
         self._output = bytearray()
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
@@ -72,6 +73,8 @@ class RewardProcess:
         return masked(text.decode(errors="replace"))
 
     def close(self) -> None:
+        """End it for good, also where another thread is asking or starting it."""
+        self._is_closed = True
         self._end()
 
     # --- one question ------------------------------------------------------------------------------------------------
@@ -166,6 +169,9 @@ class RewardProcess:
             self._end()
             raise
         self._require_well(ready)
+        if self._is_closed:
+            self._end()
+            raise RunError(f"reward {self._setup.part.type!r}: its process was closed")
         return ours
 
     def _require_well(self, ready: dict[str, Any]) -> None:
@@ -186,17 +192,20 @@ class RewardProcess:
                 self._output += chunk[: max(0, _MOST_OUTPUT - len(self._output))]
 
     def _how_it_ended(self) -> str:
-        assert self._process is not None
+        process = self._process
+        if process is None:
+            return "was closed"
         with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(timeout=2)
+            code = process.wait(timeout=2)
             return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return "closed its pipe"
 
     def _end(self) -> None:
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        if self._pipe is not None:
-            self._pipe.close()
+        process, pipe = self._process, self._pipe
         self._process = self._pipe = None
+        if process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if pipe is not None:
+            pipe.close()

@@ -86,8 +86,10 @@ class Scorer:
         """What all parts say, in order, of any rollouts in any company."""
         for started in self._starting:
             started.result()
+        if self.costs is None:
+            return [Verdict(reward, {}) for reward in self.rewards.judge(rollouts)]
         rewards = self._threads.submit(self.rewards.judge, rollouts)
-        costs: Sequence[Judged] = [{}] * len(rollouts) if self.costs is None else self.costs.judge(rollouts)
+        costs = self.costs.judge(rollouts)
         return [Verdict(*verdict) for verdict in zip(rewards.result(), costs, strict=True)]
 
     def combine(self, rollouts: Sequence[Rollout], verdicts: Sequence[Verdict]) -> list[Rollout]:
