@@ -24,6 +24,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# The packages in plugins/ are not installed, for an installed plugin is loaded by every run. Child processes find them:
+_GUESTS = [str(folder) for folder in sorted(REPO_ROOT.glob("plugins/*/src"))]
+os.environ["PYTHONPATH"] = os.pathsep.join([*_GUESTS, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 if importlib.util.find_spec("torch") is not None:
     import torch

@@ -24,7 +24,7 @@ def brevity(prompts, completions, **columns):
 def register_rewards(register):
     register("brevity", brevity)
 '''
-LONG = SHORT.replace("-float", "float").replace("brevity", "length")
+LONG = SHORT.replace("-float", "float").replace("brevity", "wordy")
 WORD = '''
 def says_river(completions):
     """The share of words that are the word."""
@@ -136,7 +136,7 @@ def test_a_one_file_plugin_decides_what_is_learned(base: RunResult, control: Run
         ppo(base, reward="brevity", plugins={"paths": [one_file(tmp_path, "brevity", SHORT)]}), out=tmp_path / "short"
     )
     long = rlhf.train(
-        ppo(base, reward="length", plugins={"paths": [one_file(tmp_path, "length", LONG)]}), out=tmp_path / "long"
+        ppo(base, reward="wordy", plugins={"paths": [one_file(tmp_path, "wordy", LONG)]}), out=tmp_path / "long"
     )
     start, unchanged = lengths(control)
     assert lengths(short)[1] < 0.6 * start

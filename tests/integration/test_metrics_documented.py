@@ -16,7 +16,7 @@ from tests.tiny_runs import DPO, GRPO, KTO, ONLINE_DPO, ORPO, PPO_LAGRANGIAN, RA
 RECIPES = {
     "classic": pipeline(
         stages__ppo__monitor=["pocket_helpful", "pocket_honest", "pocket_harmless"],
-        stages__ppo__reward=[{"type": "reward_model"}, {"type": "pocket_gold"}],
+        stages__ppo__reward=[{"type": "reward_model"}, {"type": "pocket_gold", "on_error": "drop"}],
     ),
     "raft": pipeline(stages={"sft": SFT, "raft": RAFT}),
     "groups": pipeline(
@@ -49,6 +49,8 @@ def rows(repo_root: Path) -> list[str]:
 def _row_of(name: str) -> str:
     """Names that a recipe or plugin makes up share a row."""
     area, _, last = name.partition("/")
+    if area == "reward" and last.endswith("/errors"):
+        return "reward/<part>/errors"
     if area == "gold" and last in get_args(Axis):
         return "gold/<axis>"
     if area == "cost" and last in ("num_tokens", "graded"):

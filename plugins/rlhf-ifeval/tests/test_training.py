@@ -46,7 +46,7 @@ def recipe(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "grpo": {
                 "algorithm": grpo,
                 "model": "stage:sft",
-                "reward": [{"type": "ifeval"}],
+                "reward": [{"type": "ifeval", "on_error": "drop"}],
                 "monitor": ["ifeval_helpful"],
                 "rollout": {"max_tokens": 6},
             },

@@ -18,7 +18,7 @@ import os
 from rlhf import hookimpl
 from rlhf.types import Grade, Score
 
-def length(completions):
+def letters(completions):
     print("not for the reader")
     return [float(len(text)) for text in completions]
 
@@ -87,7 +87,7 @@ def refused(capfd: pytest.CaptureFixture[str], *argv: str) -> str:
 
 
 def test_reward_is_tried_on_pairs(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    lines = said(capfd, "reward", "test", "mine.py:length", "--data", "pairs.jsonl").splitlines()
+    lines = said(capfd, "reward", "test", "mine.py:letters", "--data", "pairs.jsonl").splitlines()
     assert lines[0].split() == ["row", "side", "score", "completion"]
     assert lines[1].split() == ["1", "chosen", "3", "So."]
     assert lines[4].split() == ["2", "rejected", "5", "Well."]
@@ -127,23 +127,23 @@ def test_long_tables_show_both_ends(here: Path, capfd: pytest.CaptureFixture[str
     texts = ["a" * number for number in range(1, 31)]
     rows = [json.dumps({"prompt": "Why?", "completion": text}) + "\n" for text in texts]
     (here / "many.jsonl").write_text("".join(rows))
-    out = said(capfd, "reward", "test", "mine.py:length", "--data", "many.jsonl", "--show", "4").splitlines()
+    out = said(capfd, "reward", "test", "mine.py:letters", "--data", "many.jsonl", "--show", "4").splitlines()
     assert [line.split()[1] for line in out[1:5]] == ["1", "2", "29", "30"]
     assert out[5].startswith("(4 of 30: ")
-    assert "row" not in said(capfd, "reward", "test", "mine.py:length", "--data", "many.jsonl", "--show", "0").split()
+    assert "row" not in said(capfd, "reward", "test", "mine.py:letters", "--data", "many.jsonl", "--show", "0").split()
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["mine.py:level", "--data", "rows.jsonl"], "needs the column 'level'"),
-        (["mine.py:lenght", "--data", "rows.jsonl"], "Did you mean 'length'?"),
+        (["mine.py:leters", "--data", "rows.jsonl"], "Did you mean 'letters'?"),
         (["no_such", "--data", "rows.jsonl"], "no reward is called 'no_such'"),
         (["constant", "valeu=1", "--data", "rows.jsonl"], "Did you mean 'value'?"),
-        (["mine.py:length", "words=1", "--data", "rows.jsonl"], "takes no options"),
+        (["mine.py:letters", "words=1", "--data", "rows.jsonl"], "takes no options"),
         (["constant", "--data", "gone.jsonl"], "no file gone.jsonl"),
         (["constant", "--data", "rows.jsonl", "--column", "completion"], "--column completion: write OURS=THEIRS"),
-        (["reward_model", "--data", "rows.jsonl"], "asks for the stage's reward model"),
+        (["reward_model", "--data", "rows.jsonl"], "the stage's reward model cannot be asked"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

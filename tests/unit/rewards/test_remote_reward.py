@@ -49,7 +49,7 @@ def test_version_1_carries_the_rows_and_nothing_that_was_not_named(build: Any, r
 
 def test_the_page_shows_what_is_sent_and_a_service_that_answers(build: Any, rollout: Any, repo_root: Path) -> None:
     pytest.importorskip("fastapi", reason="the page's service is written with fastapi (extra `serve`)")
-    page = (repo_root / "docs" / "rewards.md").read_text(encoding="utf-8")
+    page = (repo_root / "docs" / "rewards.md").read_text(encoding="utf-8").partition("# `remote`")[2]
     request, answer = (json.loads(block) for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
     names: dict[str, Any] = {}
     exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)
