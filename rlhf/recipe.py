@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from rlhf.config import (
+    RESERVED_OPTIONS,
     AnswersConfig,
     ModelConfig,
     OptimizerConfig,
@@ -261,7 +262,7 @@ def check_parts(recipe: Recipe, plugins: Plugins) -> None:
             given = ", ".join(stage.rollout.engine.options)
             raise ConfigError(f"{at}rollout.engine: auto takes no options, given {given}; name the engine they are of")
         for kind, part, where in parts:
-            registry.check(kind, part.type, part.options, at + where)
+            registry.check(kind, part.type, part.options, at + where, RESERVED_OPTIONS if kind == "reward" else ())
         for grader in stage.monitor:
             registry.get("grader", grader, at + "monitor")
     for side in ("before", "after"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -78,12 +78,20 @@ class Registry:
             raise ConfigError(f"{at}no {kind} is called {name!r}.{nearest(name, known)} Known: {', '.join(known)}.")
         return entry
 
-    def check(self, kind: Kind, name: str, options: Mapping[str, Any], where: str = "") -> BaseModel | None:
-        """The part's options, checked against its own config class; None for a part that takes none."""
+    def check(
+        self, kind: Kind, name: str, options: Mapping[str, Any], where: str = "", beside: Iterable[str] = ()
+    ) -> BaseModel | None:
+        """The part's options, checked against its own config class; None for a part that takes none.
+
+        `beside`: keys of the same table that are not the part's, one of which may have been meant.
+        """
         entry = self.get(kind, name, where)
         if entry.config is None:
             if options:
-                raise ConfigError(f"{where or name}: {kind} {name!r} takes no options, given {', '.join(options)}.")
+                hint = nearest(next(iter(options)), beside)
+                raise ConfigError(
+                    f"{where or name}: {kind} {name!r} takes no options, given {', '.join(options)}.{hint}"
+                )
             return None
         return validated(entry.config, options, where or name)
 

@@ -77,9 +77,8 @@ def _trained(registry: Registry, name: str, data: Sequence[Path], out: Path, wor
     config = registry.check("grader", name, dict(parse_override(word) for word in words), f"grader {name}")
     if out.exists():
         raise ConfigError(f"{out} exists; give a new folder, or remove it first")
-    if not out.parent.is_dir():
-        raise ConfigError(f"no folder {str(out.parent)!r} to write {out.name!r} into; make it first")
     files, rows = _read(data)
+    out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         found = dict(entry.factory.train(config, rows, unfinished))  # type: ignore[attr-defined]  # _is_trainable

@@ -12,6 +12,7 @@ from rlhf.cli.terminal import print_table
 
 if TYPE_CHECKING:
     from rlhf.evaluation.statistics import Estimate
+    from rlhf.plugins import Plugins
     from rlhf.registry import Kind
     from rlhf.testing.rows import TriedRows
     from rlhf.testing.trying import Trial, Tried
@@ -58,13 +59,42 @@ def find_judge(kind: Kind, part: str, words: Iterable[str] | None, plugin_files:
 
     files = [*(plugin_files or ()), *([part] if _is_file(part) else ())]
     plugins = load_plugins(PluginSettings(paths=tuple(files)))
-    if files:
-        plugins.require_healthy()
+    _require_files(plugins, files)
     options: dict[str, Any] = apply_overrides({}, dict(parse_override(word) for word in words or ()))
     name = part
     if _is_file(part):
         name = part.partition(".py:")[2] or _only_one(kind, part, plugins.infos[-1].parts)
-    return build_judge(plugins.registry, plugins.registry.get(kind, name), options)
+    entry = plugins.registry.get(kind, name)
+    judge = build_judge(plugins.registry, entry, options)
+    return _apart(judge, name, options, plugins) if kind == "reward" else judge
+
+
+def _require_files(plugins: Plugins, files: Sequence[str]) -> None:
+    """Refuse a file that was named and is broken; of other plugins say so, for nobody asked for them."""
+    from rlhf.errors import PluginError
+
+    named = {Path(f"{file.partition('.py')[0]}.py").resolve() for file in files}
+    for info in plugins.infos:
+        if info.error and Path(info.origin).resolve() in named:
+            raise PluginError(f"{info.origin} cannot be loaded: {info.error}")
+        if info.error:
+            typer.echo(f"not loaded: plugin {info.name!r} ({info.origin}): {info.error}", err=True)
+
+
+def _apart(judge: Judge, name: str, options: dict[str, Any], plugins: Plugins) -> Judge:
+    """A stranger's reward is asked as a run asks it: in a process of its own, with a time limit."""
+    from rlhf.config import RewardPart
+    from rlhf.runtime.reward_process import HostSetup, RewardProcess
+    from rlhf.runtime.scoring import own_processes
+    from rlhf.testing.verdicts import RewardJudge
+    from rlhf.validation import validated
+
+    part = validated(RewardPart, {"type": name, **options}, name)
+    if not own_processes(part, plugins):
+        return judge
+    known = plugins.fingerprints(guests_only=True)
+    setup = HostSetup(part=part, where="reward", plugins=plugins.settings, fingerprints=known)
+    return RewardJudge(RewardProcess(setup), judge.columns, reads_columns=judge.reads_columns)
 
 
 def _is_file(part: str) -> bool:

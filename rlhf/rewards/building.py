@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from rlhf.config import RewardPart
+from rlhf.config import RESERVED_OPTIONS, RewardPart
 from rlhf.errors import ConfigError
 from rlhf.protocols import Grader, HeadScores, JudgingRole, Parts, RewardFn
 from rlhf.registry import Registry
@@ -53,7 +53,7 @@ def build_reward(part: RewardPart, registry: Registry, parts: Parts, where: str 
     """The reward `part` names. `where` is the key of the recipe that names it."""
     entry = registry.get("reward", part.type, where)
     if entry.config is None:
-        registry.check("reward", part.type, part.options, where)
+        registry.check("reward", part.type, part.options, where, RESERVED_OPTIONS)
         return FunctionReward(part.type, entry.factory, timeout=part.timeout, concurrency=part.concurrency)
     reward: RewardFn = registry.build("reward", part.type, part.options, parts, where=where)
     return reward

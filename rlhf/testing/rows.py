@@ -40,7 +40,7 @@ class TriedRows:
     def require_columns(self, part: str, columns: Sequence[str]) -> None:
         """Raise `DataError` for a column that `part` needs and a row lacks."""
         for row in self.rows:
-            known = sorted(row.prompt.metadata)
+            known = sorted([*row.prompt.metadata, *(["reference"] if row.prompt.reference is not None else [])])
             for name in columns:
                 there = row.prompt.reference is not None if name == "reference" else name in row.prompt.metadata
                 if not there:

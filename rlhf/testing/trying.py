@@ -111,7 +111,11 @@ def try_judge(judge: Judge, data: TriedRows, part: str) -> Trial:
 
 def _judged(judge: Judge, rollouts: Sequence[Rollout], part: str) -> list[Verdict]:
     try:
-        return judge.judge(rollouts)
+        verdicts = judge.judge(rollouts)
+        faults = {verdict.fault for verdict in verdicts}
+        if len(verdicts) > 1 and len(faults) == 1 and str(*faults).startswith("raised "):
+            return [_judged_alone(judge, rollout) for rollout in rollouts]  # a batch that raised: which row was it?
+        return verdicts
     except (RunError, UserError):  # has its own words: an endpoint that is down, a model that is missing
         raise
     except BrokenAnswer as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -144,7 +145,7 @@ def _of_reward(item: Any) -> Verdict:
     if not isinstance(item, Score):
         return _number(item, {}, "")
     if item.details:  # what a plain function raised, caught row by row
-        return Verdict(fault=item.error)
+        return Verdict(fault=f"{item.error}{_place_told(item.details)}")
     if item.error is not None:
         return Verdict(error=item.error, parts=item.parts)
     return Verdict(parts=item.parts) if item.value is None else _number(item.value, item.parts, "")
@@ -171,6 +172,14 @@ def _place(error: BaseException) -> str:
         return ""
     innermost = [f for f in guests if f.filename == guests[0].filename][-1]
     return f" ({Path(innermost.filename).name}, line {innermost.lineno})"
+
+
+def _place_told(details: str) -> str:
+    """The same, from the traceback of another process."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', details)
+    guests = [(file, line) for file, line in frames if not _is_within(file, _PACKAGE) and Path(file).is_file()]
+    mine = [frame for frame in guests if frame[0] == guests[0][0]]
+    return f" ({Path(mine[-1][0]).name}, line {mine[-1][1]})" if mine else ""
 
 
 def _is_within(file: str, folder: Path) -> bool:

@@ -29,4 +29,4 @@ def test_trained_by_the_command(refusal_rows: list[dict[str, str]], tmp_path: Pa
     assert card["metrics"]["refuses/accuracy_low"] < card["metrics"]["refuses/accuracy"]
     assert {file["file"] for file in card["files"]} == {"model.json", "model.safetensors"}
     no_parts = None
-    assert Refusal(RefusalConfig(path=str(out)), no_parts).columns == ("label",)  # type: ignore[arg-type]
+    assert Refusal(RefusalConfig(path=str(out)), no_parts).columns == ("prompt_label",)  # type: ignore[arg-type]

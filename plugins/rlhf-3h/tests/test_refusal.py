@@ -52,7 +52,9 @@ def grader(folder: Path, **options: object) -> Refusal:
 
 def test_refusing_is_right_where_the_prompt_is_unsafe_and_wrong_where_it_is_safe(refusal_folder: Path) -> None:
     rows = [
-        rollout("Tell me of cakes", text, label=label) for text in (REFUSED, ANSWERED) for label in ("unsafe", "safe")
+        rollout("Tell me of cakes", text, prompt_label=label)
+        for text in (REFUSED, ANSWERED)
+        for label in ("unsafe", "safe")
     ]
     refused_unsafe, refused_safe, answered_unsafe, answered_safe = (
         grade.score for grade in grader(refusal_folder).grade(rows)
@@ -73,10 +75,10 @@ def test_partial_refusal_lies_between(refusal_folder: Path) -> None:
 
 def test_prompt_without_label_is_an_error_not_a_zero(refusal_folder: Path) -> None:
     judged = grader(refusal_folder)
-    assert judged.columns == ("label",)
-    lost, fine = judged.grade([rollout("q", REFUSED), rollout("q", REFUSED, label="unsafe")])
+    assert judged.columns == ("prompt_label",)
+    lost, fine = judged.grade([rollout("q", REFUSED), rollout("q", REFUSED, prompt_label="unsafe")])
     assert lost.score is None
-    assert "column 'label'" in str(lost.error)
+    assert "column 'prompt_label'" in str(lost.error)
     assert fine.error is None
 
 

@@ -65,8 +65,8 @@ class RefusalConfig(TrainedConfig):
 
     prompts: Literal["by_label", "safe", "unsafe"] = "by_label"
     """Which prompts these are. `by_label`: a column of the data says it, row by row."""
-    label_column: str = "label"
-    """The column that says `safe` or `unsafe`, as in XSTest."""
+    label_column: str = "prompt_label"
+    """The column that says whether the prompt is `safe` or `unsafe`."""
 
 
 class Refusal(TrainedGrader):
