@@ -296,7 +296,7 @@ def test_broken_package_is_named_with_its_version(package: Callable[..., None]) 
     message = refusal(load())
     assert message.startswith(
         "plugin 'unkindness' (package unkindness 1.0) cannot be loaded: it needs the module 'no_module_of_this_name', "
-        "which is not installed; unkindness does not say which package has it."
+        "which is not installed, and unkindness does not say which package has it"
     )
     load(disable=("unkindness",)).require_healthy()
 

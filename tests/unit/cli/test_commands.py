@@ -253,7 +253,7 @@ def test_broken_plugin_is_listed_with_its_error(tmp_path: Path, capsys: pytest.C
     (tmp_path / "bad.py").write_text("import no_such_module")
     assert run_command(["plugins", "list", "--plugin", str(tmp_path / "bad.py")]) == 0
     shown = capsys.readouterr().out
-    assert f"bad  ({tmp_path / 'bad.py'})  BROKEN\n    error: ModuleNotFoundError" in shown
+    assert f"bad  ({tmp_path / 'bad.py'})  BROKEN\n    error: it needs the module 'no_such_module'" in shown
 
 
 def test_hooks_are_printed_in_calling_order(capsys: pytest.CaptureFixture[str]) -> None:
