@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import collections.abc
 import re
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -19,6 +17,7 @@ from rlhf.data.formats import FORMATS
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.recipe import Recipe, StageConfig
 from rlhf.registry import KINDS, Entry
+from rlhf.testing.part_options import type_text
 
 DOCS = Path(__file__).resolve().parent
 _NOTE = "<!-- Made by docs/generate.py (`make docs`). Do not edit: change the docstrings it is made from. -->\n"
@@ -143,10 +142,10 @@ def _model_section(model: type[BaseModel], level: str) -> str:
 
 
 def _field_table(model: type[BaseModel]) -> str:
-    rows = [
-        f"| `{name}` | {_type_text(field.annotation)} | {_default_text(field)} | {_cell(field.description or '')} |"
-        for name, field in model.model_fields.items()
-    ]
+    rows = []
+    for name, field in model.model_fields.items():
+        type_ = type_text(field.annotation, _table_link)
+        rows.append(f"| `{name}` | {type_} | {_default_text(field)} | {_cell(field.description or '')} |")
     return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows, ""])
 
 
@@ -155,25 +154,9 @@ def _first_sentences(doc: str | None) -> str:
     return f"{_linked(' '.join(doc.split()))}\n\n" if doc else ""
 
 
-def _type_text(annotation: Any) -> str:
-    """`float`, `"ray"` or `"inline"`, list of text: a type as a writer of YAML sees it."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _type_text(arguments[0])
-    if origin is Literal:
-        return " or ".join(f'`"{value}"`' for value in arguments)
-    if origin in (types.UnionType, typing.Union):
-        return " or ".join(_type_text(argument) for argument in arguments)
-    if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"list of {len(arguments)} {_type_text(arguments[0])}"
-    if origin in (tuple, list):
-        return f"list of {_type_text(arguments[0])}"
-    if origin in (dict, collections.abc.Mapping):
-        return f"table of {_type_text(arguments[1])} by {_type_text(arguments[0])}"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "a [part](#parts)" if annotation is Part else f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    name: str = annotation.__name__
-    return {"str": "text", "NoneType": "null", "Any": "anything"}.get(name, name)
+def _table_link(table: type[BaseModel]) -> str:
+    """Tables have sections of their own on the page."""
+    return "a [part](#parts)" if table is Part else f"[{table.__name__}](#{table.__name__.lower()})"
 
 
 def _default_text(field: FieldInfo) -> str:

@@ -56,7 +56,11 @@ def try_reward(
 
     with output_to_stderr(True):  # what a reward prints is not the answer
         rows = read_data(data, column, limit)
-        trial = try_judge(find_judge("reward", reward, options, plugin), rows, f"reward {reward!r}")
+        judge = find_judge("reward", reward, options, plugin)
+        try:
+            trial = try_judge(judge, rows, f"reward {reward!r}")
+        finally:
+            judge.close()  # type: ignore[attr-defined]  # a reward's
     if json:
         tried = [tried_dict(item) for item in trial.tried]
         summary = _summary(trial) | {"rows_left_out": rows.left_out}

@@ -169,7 +169,7 @@ class RolloutConfig(PartConfig):
     """
     stream: bool = False
     """Rewards, and on Ray the reference, reward and value models, read the answers to one prompt while others are still
-    being written: for rewards and models that take long. A reward then never sees samples of two prompts at once.
+    being written: for rewards and models that take long. A reward then sees whatever has ended since it was last asked.
     """
 
     @model_validator(mode="after")

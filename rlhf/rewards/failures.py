@@ -59,7 +59,8 @@ class Failures:
         if part.config.on_error != "raise":
             self._counts[part.name] += len(failed)
         recent = self._recent.setdefault(part.name, deque(maxlen=_WINDOW))
-        recent.extend(row in set(failed) for row in rows)
+        known = set(failed)
+        recent.extend(row in known for row in rows)
 
     def _break(self, part: AskedReward, error: str) -> None:
         """Stop a run whose reward fails too often to be a reward."""

@@ -17,6 +17,8 @@ from rlhf.types import Score
 
 Event = tuple[int, Score | None]
 """A row that has been begun, or what it is worth."""
+Events = SimpleQueue[Event | BaseException]
+"""Of calls made elsewhere, with what ended them before all was judged."""
 Arguments = Mapping[str, Any]
 _ASYNC_AT_ONCE = 32
 
@@ -50,11 +52,14 @@ class RowCalls:
             yield from self._in_threads(rows)
 
     def _in_threads(self, rows: Sequence[Arguments]) -> Iterator[Event]:
-        events: SimpleQueue[Event] = SimpleQueue()
+        events: Events = SimpleQueue()
 
         def judge(row: int) -> None:
             events.put((row, None))
-            events.put((row, _attempt(self._function, rows[row])))
+            try:
+                events.put((row, _attempt(self._function, rows[row])))
+            except BaseException as error:  # noqa: BLE001 - raised where the events are read
+                events.put(error)
 
         with ThreadPoolExecutor(max_workers=self._at_once, thread_name_prefix="reward") as pool:
             for row in range(len(rows)):
@@ -62,7 +67,7 @@ class RowCalls:
             yield from _until_all(events, len(rows))
 
     def _in_loop(self, rows: Sequence[Arguments]) -> Iterator[Event]:
-        events: SimpleQueue[Event] = SimpleQueue()
+        events: Events = SimpleQueue()
 
         async def judge_all() -> None:
             free = asyncio.Semaphore(self._at_once)
@@ -72,18 +77,22 @@ class RowCalls:
                     events.put((row, None))
                     events.put((row, await self._awaited(rows[row])))
 
-            await asyncio.gather(*map(judge, range(len(rows))))
+            try:
+                await asyncio.gather(*map(judge, range(len(rows))))
+            except BaseException as error:  # noqa: BLE001 - raised where the events are read
+                events.put(error)
 
-        done = self._submitted(judge_all())
+        self._submitted(judge_all())
         yield from _until_all(events, len(rows))
-        done.result()
 
     async def _awaited(self, arguments: Arguments) -> Score:
         try:
             return row_score(await asyncio.wait_for(self._function(**arguments), self._timeout))
         except TimeoutError as error:
             return Score(error=f"took longer than {self._timeout:g} s") if self._timeout else failed(error)
-        except Exception as error:  # noqa: BLE001 - of this row, whatever it is
+        except (Exception, SystemExit) as error:
+            if ends_the_run(error):
+                raise
             return failed(error)
 
     def _submitted(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
@@ -121,9 +130,11 @@ def _attempt(function: Callable[..., Any], arguments: Arguments) -> Score:
         return failed(error)
 
 
-def _until_all(events: SimpleQueue[Event], count: int) -> Iterator[Event]:
+def _until_all(events: Events, count: int) -> Iterator[Event]:
     left = count
     while left:
         event = events.get()
+        if isinstance(event, BaseException):
+            raise event
         left -= event[1] is not None
         yield event

@@ -52,7 +52,8 @@ class Rubric:
         self._failures = failures or Failures(what)
         self._normalisers = {part.name: Normaliser(part.config.normalize) for part in parts}
         by_name = {part.name: part for part in parts}
-        ordered = waves({part.name: part.config for part in parts})
+        self._configs = {part.name: part.config for part in parts}
+        ordered = waves(self._configs)
         self._waves = [[by_name[name] for name in wave] for wave in ordered]
         self._threads = ThreadPoolExecutor(max_workers=max(1, len(parts)), thread_name_prefix=what)
 
@@ -91,14 +92,13 @@ class Rubric:
         """The values before weights and normalisation."""
         if error is not None:
             return Judgement(error=error)
-        configs = {part.name: part.config for part in self.parts}
         parts: dict[str, float] = {}
         for name, score in row.items():
-            value = configs[name].penalty if score.error is not None else score.value
+            value = self._configs[name].penalty if score.error is not None else score.value
             if value is not None:
                 parts[name] = value
                 parts |= {f"{name}/{part}": number for part, number in score.parts.items()}
-        if self._otherwise is None and not any(name in parts for name in configs):
+        if self._otherwise is None and not any(name in parts for name in self._configs):
             return Judgement(error=f"no {self.what} applies (all of {', '.join(row)} gave None)")
         return Judgement(parts=parts)
 
@@ -113,7 +113,7 @@ class Rubric:
         return values
 
     def _totals(self, rollouts: Sequence[Rollout], values: Sequence[Mapping[str, float]]) -> list[float | None]:
-        weights = {part.name: part.config.weight for part in self.parts}
+        weights = {name: config.weight for name, config in self._configs.items()}
         if self._combine == "lexicographic":
             columns = [[weight * row.get(name, 0.0) for name, weight in weights.items()] for row in values]
             return [*lexicographic(columns, [rollout.prompt.id for rollout in rollouts])]

@@ -32,7 +32,7 @@ class EarlyVerdicts:
         new: list[tuple[Rollout, Future[Any]]] = [(rollout, Future()) for rollout in rollouts]
         with self._lock:
             self._waiting += new
-        self._given |= {id(rollout): given for given in new for rollout in given[:1]}
+        self._given |= {id(rollout): (rollout, future) for rollout, future in new}
         self._thread.submit(self._judge_waiting)
 
     def take(self, rollouts: Sequence[Rollout]) -> list[Any]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.errors import ConfigError
-from rlhf.plugins import Plugins, load_plugins
-from rlhf.recipe import Recipe, StageConfig, load_recipe
+from rlhf.plugins import Plugins, PluginSettings, load_plugins
+from rlhf.recipe import Recipe, StageConfig
+from rlhf.recipe_file import with_reward_files_as_plugins
 from rlhf.registry import Entry
 from rlhf.runtime.plan import build_algorithm
+from rlhf.validation import validated
 
 GivenReward = str | Mapping[str, Any] | Callable[..., Any]
 """A name, a table as in a recipe, or a function."""
@@ -32,19 +34,23 @@ def with_rewards(recipe: Recipe, rewards: Sequence[GivenReward]) -> tuple[Recipe
             'a file, as in rewards=["my_reward.py:score"], or run in this process: {"runtime.type": "inline"}'
         )
     # Read like a recipe's own, so that names of files become plugins.
-    stage = {"algorithm": "grpo", "model": "-", "data": "-", "reward": tables}
-    read = load_recipe({"name": recipe.name, "stages": {"given": stage}, "plugins": recipe.plugins.model_dump()})
-    plugins = load_plugins(read.plugins)
+    read = with_reward_files_as_plugins(
+        {"stages": {"given": {"reward": tables}}, "plugins": recipe.plugins.model_dump()}
+    )
+    settings = validated(PluginSettings, read["plugins"], "plugins")
+    plugins = load_plugins(settings)
+    plugins.require_healthy()
     for name, function in loose.items():
         plugins.registry.add(Entry("reward", name, function, None, _OWNER))
-    replaced = {"reward": read.stages["given"].reward}
-    stages = {
-        name: stage.model_copy(update=replaced) if _learns_from_rewards(stage, plugins) else stage
-        for name, stage in recipe.stages.items()
-    }
-    if stages == recipe.stages:
+    learning = [name for name, stage in recipe.stages.items() if _learns_from_rewards(stage, plugins)]
+    if not learning:
         raise ConfigError(f"rewards: no stage of {recipe.name!r} samples, so none would be asked")
-    return recipe.model_copy(update={"stages": stages, "plugins": read.plugins}), plugins
+    given_rewards = {"reward": read["stages"]["given"]["reward"]}
+    changed = {
+        name: validated(StageConfig, recipe.stages[name].model_dump() | given_rewards, f"stages.{name}")
+        for name in learning
+    }
+    return recipe.model_copy(update={"stages": {**recipe.stages, **changed}, "plugins": settings}), plugins
 
 
 def _table(reward: GivenReward) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from rlhf.errors import UserError
 from rlhf.runtime.groups import root_cause
 from rlhf.runtime.reward_process import HostSetup, RewardProcess
 from rlhf.types import Rollout, Score
@@ -47,7 +46,7 @@ class RemoteRewardProcess:
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         try:
-            scores, said = ray.get(self._actor.judge.remote(list(rollouts)))
+            scores, said = self._got(self._actor.judge.remote(list(rollouts)))
         except RayActorError as error:  # its node is gone; Ray starts another
             return [Score(error=f"its actor is gone: {root_cause([(0, error)], 'reward')}")] * len(rollouts)
         self._output += said
@@ -67,6 +66,4 @@ class RemoteRewardProcess:
         try:
             return ray.get(reference)
         except RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            raise root_cause([(0, error)], "reward") from error
+            raise root_cause([(0, error)], "reward") from None

@@ -51,7 +51,7 @@ class RewardProcess:
         self._pipe: Connection | None = None
         self._lock = threading.Lock()
         self._is_closed = False
-        self._output = bytearray()
+        self._output, self._output_lock = bytearray(), threading.Lock()
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[Score]:
         with self._lock:
@@ -69,7 +69,8 @@ class RewardProcess:
 
     def take_output(self) -> str:
         """What was printed since the last time, at most 64 KiB of it, secrets masked."""
-        text, self._output = bytes(self._output), bytearray()
+        with self._output_lock:
+            text, self._output = bytes(self._output), bytearray()
         return masked(text.decode(errors="replace"))
 
     def close(self) -> None:
@@ -84,10 +85,12 @@ class RewardProcess:
     ) -> list[int]:
         """Ask about `rows`, fill in what comes, and return the rows that were not begun before the process ended."""
         begun: dict[int, float] = {}
+        pipe_said = time.monotonic()
         try:
             pipe.send_bytes(rollouts_as_bytes([rollouts[row] for row in rows]))
-            while len(begun.keys() & scores.keys()) < len(rows):
-                patience = self._patience(begun, scores)
+            while any(row not in scores for row in rows):
+                waiting = min((at for row, at in begun.items() if row not in scores), default=pipe_said)
+                patience = max(0.0, waiting + self._setup.part.timeout + _GRACE_S - time.monotonic())
                 if not pipe.poll(min(patience, _LOOK_S)):
                     if self._process is None or self._process.poll() is not None:  # its children hold the pipe open
                         return self._ended(rows, begun, scores)
@@ -95,6 +98,7 @@ class RewardProcess:
                         return self._overdue(rows, begun, scores)
                     continue
                 number, score = event_from_bytes(pipe.recv_bytes())
+                pipe_said = time.monotonic()
                 if score is None:
                     begun[rows[number]] = time.monotonic()
                 else:
@@ -102,11 +106,6 @@ class RewardProcess:
         except (EOFError, OSError):
             return self._ended(rows, begun, scores)
         return []
-
-    def _patience(self, begun: dict[int, float], scores: dict[int, Score]) -> float:
-        """Seconds until the first of the rows in flight is overdue."""
-        started = min((at for row, at in begun.items() if row not in scores), default=time.monotonic())
-        return max(0.0, started + self._setup.part.timeout + _GRACE_S - time.monotonic())
 
     def _overdue(self, rows: list[int], begun: dict[int, float], scores: dict[int, Score]) -> list[int]:
         self._end()
@@ -135,6 +134,8 @@ class RewardProcess:
     # --- the process -------------------------------------------------------------------------------------------------
 
     def _running(self) -> Connection:
+        if self._is_closed:
+            raise RunError(f"reward {self._setup.part.type!r}: its process was closed")
         if self._process is not None and self._process.poll() is not None:
             self._end()  # it went while nobody was asking
         return self._pipe if self._pipe is not None else self._started()
@@ -189,7 +190,8 @@ class RewardProcess:
         assert process.stdout is not None
         with process.stdout as stream:
             while chunk := stream.read1(65_536):  # type: ignore[attr-defined]
-                self._output += chunk[: max(0, _MOST_OUTPUT - len(self._output))]
+                with self._output_lock:
+                    self._output += chunk[: max(0, _MOST_OUTPUT - len(self._output))]
 
     def _how_it_ended(self) -> str:
         process = self._process

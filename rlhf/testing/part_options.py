@@ -6,7 +6,7 @@ import collections.abc
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -40,25 +40,31 @@ def options_of(config: type[BaseModel] | None) -> list[Option]:
     ]
 
 
-def type_text(annotation: Any) -> str:
+def table_text(table: type[BaseModel]) -> str:
+    """An option that is itself a table, or a part."""
+    return "a part" if table is Part else f"table ({', '.join(table.model_fields)})"
+
+
+def type_text(annotation: Any, of_table: Callable[[type[BaseModel]], str] = table_text) -> str:
     """`number`, `"ray" or "inline"`, `list of text`: a type in the words of YAML."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    texts = [type_text(argument, of_table) for argument in arguments if origin not in (Literal, Annotated)]
     if origin is Annotated:
-        return type_text(arguments[0])
+        return type_text(arguments[0], of_table)
     if origin is Literal:
         return " or ".join(f'"{value}"' for value in arguments)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(type_text(argument) for argument in arguments)
+        return " or ".join(texts)
     if origin is tuple and arguments[-1] is not Ellipsis:
-        return f"list of {len(arguments)} {type_text(arguments[0])}"
+        return f"list of {len(arguments)} {texts[0]}"
     if origin in (tuple, list, set, frozenset, collections.abc.Sequence):
-        return f"list of {type_text(arguments[0])}"
+        return f"list of {texts[0]}"
     if origin in (dict, collections.abc.Mapping):
-        return f"table of {type_text(arguments[1])} by {type_text(arguments[0])}"
+        return f"table of {texts[1]} by {texts[0]}"
     if annotation is Any:
         return "anything"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "a part" if annotation is Part else f"table ({', '.join(annotation.model_fields)})"
+        return of_table(annotation)
     name: str = getattr(annotation, "__name__", str(annotation))
     return {"str": "text", "NoneType": "null"}.get(name, name)
 

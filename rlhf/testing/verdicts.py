@@ -14,6 +14,7 @@ from typing import Any, Protocol, get_args
 
 from rlhf.errors import RewardError
 from rlhf.protocols import Grader, RewardFn
+from rlhf.rewards.answers import batch_scores
 from rlhf.types import Axis, Grade, Rollout, Score
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -75,10 +76,16 @@ class RewardJudge:
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
         try:
-            answer = self.reward(rollouts)
-        except RewardError as error:  # of a plain function, whose answers were looked at before they came here
+            scores = batch_scores(self.reward(rollouts), len(rollouts))
+        except RewardError as error:
             raise BrokenAnswer(f"it {error}") from error
-        return [_of_reward(item) for item in _listed(answer, len(rollouts))]
+        return [_of_reward(score) for score in scores]
+
+    def close(self) -> None:
+        """End the processes of a reward that has some."""
+        close = getattr(self.reward, "close", None)
+        if close is not None:
+            close()
 
     def speaks_of(self, rollout: Rollout) -> bool:
         return True
@@ -139,16 +146,12 @@ def _listed(values: object, count: int) -> list[Any]:
     return items
 
 
-def _of_reward(item: Any) -> Verdict:
-    if item is None:
-        return Verdict()
-    if not isinstance(item, Score):
-        return _number(item, {}, "")
-    if item.details:  # what a plain function raised, caught row by row
-        return Verdict(fault=f"{item.error}{_place_told(item.details)}")
-    if item.error is not None:
-        return Verdict(error=item.error, parts=item.parts)
-    return Verdict(parts=item.parts) if item.value is None else _number(item.value, item.parts, "")
+def _of_reward(score: Score) -> Verdict:
+    if score.details:  # what was raised, caught row by row
+        return Verdict(fault=f"{score.error}{_place_told(score.details)}")
+    if score.error is not None or score.value is None:
+        return Verdict(error=score.error, parts=score.parts)
+    return _number(score.value, score.parts, "")
 
 
 def _number(item: Any, parts: Mapping[str, float], rationale: str) -> Verdict:

@@ -108,7 +108,9 @@ def broken(folder: Path, name: str, runtime: str = "inline", **settings: Any) ->
     """A stage of two steps whose reward is `name`; beside it a good one, where failures are to be survived."""
     file = folder / "broken.py"
     file.write_text(FILE)
-    part = {"type": f"{file}:{name}", "timeout": 1, "memory": 1, "range": [0, 5], **settings}
+    # A busy machine may take more than a second to fill half a gigabyte.
+    timeout = 30 if name == "eats_memory" else 1
+    part = {"type": f"{file}:{name}", "timeout": timeout, "memory": 0.5, "range": [0, 5], **settings}
     if name == "forks":
         part["range"] = [0, 1000]
     stage = {**GRPO, "model": {"new": MODEL}, "reward_model": None, "reward": [{"type": "num_tokens"}, part]}

@@ -54,6 +54,16 @@ def test_a_run_without_a_stage_that_samples_has_no_use_for_rewards() -> None:
         prepare(single(sft), rewards=[in_this_file])
 
 
+def test_those_the_recipe_has_already_are_taken() -> None:
+    checked, _ = prepare(recipe(), rewards=["num_tokens"])
+    assert [part.type for part in checked.stages["grpo"].reward] == ["num_tokens"]
+
+
+def test_a_reward_that_lacks_its_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"stages.grpo: reward `reward_model` needs `reward_model: PATH` beside it"):
+        prepare(recipe(), rewards=["reward_model"])
+
+
 def test_what_is_no_reward_is_refused() -> None:
     with pytest.raises(ConfigError, match="rewards: a function, a name or a table is needed, given int"):
         prepare(recipe(), rewards=[3])  # type: ignore[list-item]

@@ -25,8 +25,11 @@ def many_broken(folder: Path, runtime: str) -> Recipe:
     """All of them beside a good one, each with a penalty of its own."""
     file = folder / "broken.py"
     file.write_text(FILE)
-    shared: dict[str, Any] = {"timeout": 1, "memory": 1, "on_error": "penalty", "max_error_rate": 1.0}
-    parts = [{"type": f"{file}:{name}", "penalty": -n, **shared} for n, name in enumerate(SURVIVED)]
+    shared: dict[str, Any] = {"memory": 0.5, "on_error": "penalty", "max_error_rate": 1.0}
+    parts = [
+        {"type": f"{file}:{name}", "penalty": -n, "timeout": 1 if name == "hangs" else 60, **shared}
+        for n, name in enumerate(SURVIVED)
+    ]
     rewards = [{"type": f"{file}:good", "processes": 2}, {"type": f"{file}:forks"}, {"type": f"{file}:talks"}, *parts]
     stage = {**GRPO, "model": {"new": MODEL}, "reward_model": None, "reward": rewards}
     return changed(single(stage, runtime), {"algorithm.steps": 2, "held_out_rows": 0})

@@ -20,7 +20,7 @@ VAGUE_NAMES = {"base", "common", "core"}
 VAGUE_PARTS = {"util", "utils", "helper", "helpers", "manager", "managers", "misc"}
 
 # Put together from pieces, so that this file keeps its own rule.
-MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "work" + r"|tmp/w|opt/pypi|root)/")
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:" + "|".join(["work", "tmp" + "/w", "opt" + "/pypi", "root"]) + ")/")
 REGISTRY = re.compile(
     "pypi" + r"\.org|" + "pythonhosted" + r"\.org|download\." + "pytorch" + r"\.org|index-url[ =]\S*://"
 )

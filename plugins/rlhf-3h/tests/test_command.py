@@ -1,4 +1,4 @@
-"""By the command line, where the package is installed: train, read the card, list."""
+"""By the command line: train, read the card, list."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+import rlhf_3h
 from rlhf_3h.refusal import Refusal, RefusalConfig
+
+PLUGIN = str(Path(rlhf_3h.__file__))  # as a file: no test needs it installed
 
 
 def rlhf(*words: str) -> str:
@@ -19,12 +20,13 @@ def rlhf(*words: str) -> str:
 
 
 def test_trained_by_the_command(refusal_rows: list[dict[str, str]], tmp_path: Path) -> None:
-    listed = json.loads(rlhf("graders", "list", "--json"))["graders"]
-    if "refusal" not in [grader["name"] for grader in listed]:
-        pytest.skip("rlhf-3h is not installed here: pip install -e plugins/rlhf-3h")
+    listed = json.loads(rlhf("graders", "list", "--json", "--plugin", PLUGIN))["graders"]
+    assert "refusal" in [grader["name"] for grader in listed]
     data, out = tmp_path / "rows.jsonl", tmp_path / "refusal"
     data.write_text("\n".join(map(json.dumps, refusal_rows)) + "\n", encoding="utf-8")
-    card = json.loads(rlhf("graders", "train", "refusal", "--data", str(data), "--out", str(out), "--json"))
+    card = json.loads(
+        rlhf("graders", "train", "refusal", "--data", str(data), "--out", str(out), "--json", "--plugin", PLUGIN)
+    )
     assert card["data"][0]["rows"] == len(refusal_rows)
     assert card["metrics"]["refuses/accuracy_low"] < card["metrics"]["refuses/accuracy"]
     assert {file["file"] for file in card["files"]} == {"model.json", "model.safetensors"}

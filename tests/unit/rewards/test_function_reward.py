@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlhf.errors import RewardError
+from rlhf.errors import RewardError, WorkerDied
 from rlhf.rewards.function import FunctionReward
 from rlhf.types import Completion, Message, Prompt, Rollout, Score
 
@@ -228,3 +228,31 @@ def test_an_async_client_lives_from_one_call_to_the_next() -> None:
     reward([rollout("a")])
     reward([rollout("b")])
     assert len(loops) == 1
+
+
+async def lost_async(completion: str) -> float:
+    raise WorkerDied("reward worker 0 died")
+
+
+def lost(completion: str) -> float:
+    raise WorkerDied("reward worker 0 died")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("function", "concurrency"), [(lost, 1), (lost, 4), (lost_async, 4)])
+def test_what_is_not_the_rewards_own_failure_ends_the_call_and_is_not_waited_for(
+    function: Any, concurrency: int
+) -> None:
+    with pytest.raises(WorkerDied, match="reward worker 0 died"):
+        FunctionReward("lost", function, concurrency=concurrency)([rollout("a")] * 3)
+
+
+@pytest.mark.timeout(60)
+def test_an_async_row_that_exits_is_one_row() -> None:
+    async def leaves(completion: str) -> float:
+        if completion == "b":
+            raise SystemExit(3)
+        return 1.0
+
+    scores = FunctionReward("leaves", leaves)([rollout(text) for text in "abc"])
+    assert [score.error for score in scores] == [None, "raised SystemExit: 3", None]

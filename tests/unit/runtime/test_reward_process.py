@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlhf.config import RewardPart
-from rlhf.errors import ConfigError, PluginError
+from rlhf.errors import ConfigError, PluginError, RunError
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.runtime.reward_pool import RewardPool
 from rlhf.runtime.reward_process import HostSetup, RewardProcess
@@ -54,6 +53,9 @@ def of_row(prompt, completion):
 
 def exits_for_all(completions):
     os._exit(4)
+
+def wants(completion, somewhere_else):
+    return 1.0
 
 def pid(completion):
     time.sleep(0.2)
@@ -117,7 +119,8 @@ def test_it_is_told_all_there_is_and_answers_as_in_this_process(started: Callabl
 def test_a_row_that_takes_its_process_along_is_one_row(
     started: Callable[..., RewardProcess], text: str, error: str
 ) -> None:
-    process = started("of_row")
+    # A busy machine may take more than a second to fill half a gigabyte.
+    process = started("of_row", memory=0.5, timeout=30.0 if text == "memory" else 1.0)
     scores = process([rollout(t, n) for n, t in enumerate(("a", text, "b", "c"))])
     assert [score.value for score in scores] == [1.0, None, 1.0, 1.0]
     assert scores[1].error == error
@@ -127,6 +130,19 @@ def test_a_row_that_takes_its_process_along_is_one_row(
 def test_a_batch_that_takes_its_process_along_is_all_its_rows(started: Callable[..., RewardProcess]) -> None:
     scores = started("exits_for_all")([rollout("a"), rollout("b")])
     assert {score.error for score in scores} == {"its process ended with exit code 4"}
+
+
+@pytest.mark.timeout(60)
+def test_rows_that_fail_before_they_are_begun_are_not_waited_for(started: Callable[..., RewardProcess]) -> None:
+    scores = started("wants")([rollout("a"), rollout("b")])
+    assert all(str(score.error).startswith("has a parameter 'somewhere_else', which is no column") for score in scores)
+
+
+def test_one_that_was_closed_is_not_started_again(started: Callable[..., RewardProcess]) -> None:
+    process = started("of_row")
+    process.close()
+    with pytest.raises(RunError, match="reward 'of_row': its process was closed"):
+        process([rollout("a")])
 
 
 def test_rows_judged_at_the_same_time_are_not_blamed_for_one_that_hangs(started: Callable[..., RewardProcess]) -> None:
@@ -184,7 +200,6 @@ def test_it_ends_with_whoever_started_it(started: Callable[..., RewardProcess]) 
     asked.start()
     time.sleep(0.3)
     assert process._pipe is not None
-    os.close(os.dup(process._pipe.fileno()))
     process._pipe.close()  # as the end of this process would
     for _ in range(50):
         if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]:
