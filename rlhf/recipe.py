@@ -82,6 +82,14 @@ class RuntimeConfig(PartConfig):
     """Threads of arithmetic in each process; the cores divided by the processes at work where absent."""
     start_timeout: float = Field(default=180.0, gt=0)
     """Seconds to wait for the placement and for every worker to be ready."""
+    call_timeout: float = Field(default=1800.0, gt=0)
+    """Seconds a worker on Ray may take over one call (an update, a forward pass, a save), or a supervised stage over
+    one step. One that takes longer hangs: it is ended, and the stage begun again as if it had died.
+    """
+    max_restarts: int = Field(default=3, ge=0)
+    """How often in a row a stage that lost a worker on Ray is begun again from its last checkpoint without getting
+    further than before.
+    """
 
 
 class RowsConfig(PartConfig):

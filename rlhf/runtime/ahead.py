@@ -70,7 +70,7 @@ class Ahead:
     # --- checkpoints -------------------------------------------------------------------------------------------------
 
     def state(self, step: int) -> list[dict[str, Any]]:
-        """What is drawn for the steps after `step`; waits until it is."""
+        """What was drawn for the steps after `step` when that ended; waits until it is."""
         return [
             {
                 "step": known.number,
@@ -78,7 +78,7 @@ class Ahead:
                 "drawn": [[list(call), list(map(_told, drawn.result()))] for call, drawn in known.drawn.items()],
             }
             for known in self._steps
-            if known.number > step
+            if step < known.number <= step + self._depth
         ]
 
     def restore(

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from rlhf.plugins import Plugins
 from rlhf.recipe import Recipe
+from rlhf.runtime.interruption import Interruption
 from rlhf.tracking.metrics_file import MetricsFile
 from rlhf.tracking.progress import Progress
 from rlhf.tracking.samples_file import SamplesFile
@@ -44,8 +41,17 @@ class DriverJournal:
     """The journal itself, one per stage."""
 
     def __init__(
-        self, recipe: Recipe, plugins: Plugins, stage: str, folder: Path, progress: Progress, first_step: int
+        self,
+        recipe: Recipe,
+        plugins: Plugins,
+        stage: str,
+        folder: Path,
+        progress: Progress,
+        first_step: int,
+        *,
+        restarts: int = 0,
     ) -> None:
+        """`restarts`: how often the run has been begun again so far, for want of a worker."""
         self._hook = plugins.hook
         self._progress = progress
         self._interruption = Interruption.current()
@@ -53,11 +59,13 @@ class DriverJournal:
         self._samples = SamplesFile(folder / "samples.jsonl", first_step=first_step)
         opened = {name: plugins.registry.build("tracker", name, {}, folder) for name in recipe.trackers}
         self._trackers = Trackers(opened, say=progress.note)
+        self._restarts = float(restarts)
         self.last: Metrics = {}
         self.last_step = first_step - 1
 
     def step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout]) -> Directive:
         """Record a step and say what follows it."""
+        metrics = dict(metrics) | {"run/restarts": self._restarts}
         self.last, self.last_step = metrics, step
         self._metrics.log(step, metrics)
         if rollouts:
@@ -86,43 +94,3 @@ class DriverJournal:
     def close(self) -> None:
         self._metrics.close()
         self._trackers.close()
-
-
-class Interruption:
-    """SIGINT and SIGTERM as a flag that each step's end looks at; a second signal leaves at once."""
-
-    _current: Interruption | None = None
-
-    def __init__(self) -> None:
-        self.requested = False
-        self.exit_code = 130
-
-    @classmethod
-    def current(cls) -> Interruption:
-        """The one that catches signals now, or one that is never set."""
-        return cls._current or cls()
-
-    @classmethod
-    @contextmanager
-    def caught(cls, note: Any) -> Iterator[Interruption]:
-        """Catch the two signals inside; only the main thread can."""
-        if threading.current_thread() is not threading.main_thread():
-            yield cls()
-            return
-        interruption = cls()
-
-        def on_signal(number: int, _: FrameType | None) -> None:
-            if interruption.requested:
-                raise KeyboardInterrupt
-            interruption.requested = True
-            interruption.exit_code = 128 + number
-            note("stopping after this step, with a checkpoint; again to leave at once")
-
-        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        cls._current = interruption
-        try:
-            yield interruption
-        finally:
-            cls._current = None
-            for number, handler in previous.items():
-                signal.signal(number, handler)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,7 +21,9 @@ from rlhf.runtime.ahead import Call
 from rlhf.runtime.checkpoints import Checkpoints, read_state
 from rlhf.runtime.early import EarlyForwards
 from rlhf.runtime.handover import Handover
+from rlhf.runtime.interruption import Interruption
 from rlhf.runtime.journal import Directive, Journal
+from rlhf.runtime.learning import Learning
 from rlhf.runtime.models import build_encoder
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
 from rlhf.runtime.reward_pool import Starter
@@ -30,6 +32,7 @@ from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
 from rlhf.runtime.sampler import Read, Sampler
 from rlhf.runtime.scoring import Homes, Scorer, StageParts
+from rlhf.runtime.step_figures import StepFigures
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
 
@@ -63,7 +66,12 @@ class LiveRun(RunRows):
         self.algorithm = build_algorithm(plan.config, plugins)
         self.dataset = build_dataset(plan.config, plugins)
         self.encoder = build_encoder(plan)
-        self.engines, self.journal = dict(engines), journal
+        self.engines: dict[str, Any] = {
+            role: engine if role not in self._trained_roles() else Learning(engine, self._learns)
+            for role, engine in engines.items()
+        }
+        self.journal = journal
+        self._interruption = Interruption.current()
         self.ranks = ranks or Ranks()
         self._threads = ThreadPoolExecutor(max_workers=8) if at_once else None
         models = RoleModels(plan.specs, self.engines, self.encoder, self._at_once)
@@ -78,6 +86,7 @@ class LiveRun(RunRows):
         """What a checkpoint has of samples drawn ahead, until the prompts are read again."""
         self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
+        self._done, self._state_when_done, self._has_learnt = 0, "", False
         self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
         # Weights that come in flight may be overtaken by newer ones, so each hand-over must be whole.
@@ -85,10 +94,8 @@ class LiveRun(RunRows):
         self._hand_over = Handover(self.note, adapters_apart=adapters_apart)
         self.before: dict[str, Any] = {}
         """What was measured on held-out rows before the first step; a resumed run has it from its checkpoint."""
-        self._seconds: dict[str, float] = {}
+        self._figures = StepFigures()
         self._samplings = 0
-        self._staleness: list[int] = []
-        self._step_started = time.monotonic()
 
     # --- roles -------------------------------------------------------------------------------------------------------
 
@@ -128,7 +135,7 @@ class LiveRun(RunRows):
 
     def together(self, *calls: Callable[[], Any]) -> list[Any]:
         """Results of calls that touch different roles, at the same time where those are other processes."""
-        with self._timed("train"):
+        with self._figures.timed("train"):
             return self._at_once(*calls)
 
     def _at_once(self, *calls: Callable[[], Any]) -> list[Any]:
@@ -139,9 +146,16 @@ class LiveRun(RunRows):
     def _steps(self) -> Iterator[int]:
         while self._step < self.plan.num_steps and not self._ending:
             self._step += 1
-            self._step_started, self._seconds, self._samplings, self._failed = time.monotonic(), {}, 0, []
-            self._staleness = []
+            self._figures, self._samplings, self._failed, self._has_learnt = StepFigures(), 0, [], False
             yield self._step
+
+    def _learns(self) -> None:
+        """A model is about to change: from here on the step must be finished before anything can be saved."""
+        self._has_learnt = True
+
+    def _droppable(self) -> AbstractContextManager[None]:
+        """What may be left at a signal: all of a step until it learns."""
+        return nullcontext() if self._has_learnt else self._interruption.drops_this()
 
     def _counted(self, batch: Any) -> Any:
         self._tokens_seen += int(batch.inputs.attention_mask.sum())
@@ -163,10 +177,10 @@ class LiveRun(RunRows):
         """
         call = Call(self._samplings, num_samples, greedy)
         self._samplings += 1
-        with self._timed("generate"):
+        with self._figures.timed("generate"), self._droppable():
             rollouts = self._sampling.sample(self._step, call, prompts)
         if self._sampling.draws_ahead:
-            self._staleness += map(self._stale_by, rollouts)
+            self._figures.staleness += map(self._stale_by, rollouts)
         return rollouts
 
     def _stale_by(self, rollout: Rollout) -> int:
@@ -180,7 +194,7 @@ class LiveRun(RunRows):
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         """The rollouts with rewards, without those whose reward failed."""
-        with self._timed("score"):
+        with self._figures.timed("score"), self._droppable():
             scored = self._scorer.combine(rollouts, self._sampling.verdicts(rollouts))
         failed = [rollout for rollout in scored if rollout.error is not None]
         if len(failed) == len(scored):
@@ -211,7 +225,7 @@ class LiveRun(RunRows):
     def publish_weights(self) -> None:
         """Hand the policy's weights to the rollout engine under the next version, and see that they arrived."""
         self._version += 1
-        with self._timed("sync"):
+        with self._figures.timed("sync"):
             self._sampling.send(self._hand_over.parcel(self.policy, self._version))
 
     # --- steps -------------------------------------------------------------------------------------------------------
@@ -223,18 +237,18 @@ class LiveRun(RunRows):
 
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log the step, save when due, and leave when asked to."""
-        everything = dict(metrics) | self._rollout_metrics(rollouts) | self._run_metrics()
+        everything = dict(metrics) | self._measured(rollouts)
+        self._set_done(step)
         every = self.plan.config.checkpoint.every
         if every and step % every == 0 and step < self.plan.num_steps:
-            self._save(step)
+            self._save()
         directive = Directive.GO_ON
         if self.ranks.rank == 0:
             directive = self.journal.step(step, everything, [*rollouts, *self._failed])
         self._failed = []
         directive = Directive(self.ranks.agree(directive))
-        if directive is Directive.INTERRUPT and step < self.plan.num_steps:
-            path = self._save(step)
-            raise Interrupted(f"stopped after step {step} of stage {self.plan.name!r}; saved in {path}")
+        if directive is Directive.INTERRUPT:
+            self.leave()
         self._ending = self._ending or directive is Directive.END
         if self._sampler is not None and (self._ending or step == self.plan.num_steps):
             self._sampler.settle()
@@ -251,11 +265,23 @@ class LiveRun(RunRows):
         self._scorer.restore(state["rewards"])
         self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
         self._start_position, self.before = state["position"], state["before"]
-        self._kept_ahead = state["ahead"]
+        self._kept_ahead, self._ending = state["ahead"], state["ending"]
         self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
+        self._set_done(self._step)
         if self.rollout is not None:
             self._hand_over(self.policy, self.rollout, self._version)
         return self._step
+
+    def measure(self) -> Mapping[str, Sequence[float]]:
+        """The algorithm's figures of the model as it is."""
+        with self._interruption.drops_this():
+            return self.algorithm.measure(self)
+
+    def leave(self) -> NoReturn:
+        """Drop what is not finished, save the run as it was after its last step, and raise `Interrupted`."""
+        if not self._done:
+            raise Interrupted(f"stopped before step 1 of stage {self.plan.name!r} was done; there was nothing to save")
+        raise Interrupted(f"stopped after step {self._done} of stage {self.plan.name!r}; saved in {self._save()}")
 
     @property
     def step(self) -> int:
@@ -273,58 +299,49 @@ class LiveRun(RunRows):
             if isinstance(engine, EarlyForwards):
                 engine.close()
 
-    def _save(self, step: int) -> Path:
+    def _save(self) -> Path:
+        """The run as it was when the last step was done; what has begun since has changed nothing else."""
+        step = self._done
+        if step in self._checkpoints.steps():
+            return self._checkpoints.folder / f"step-{step}"
+
         def write(folder: Path) -> None:
             for role in self._trained_roles():
                 self.engines[role].save(folder / role)
 
-        assert self._stream is not None
-        state = {
-            "step": step,
-            "version": self._version,
-            "tokens_seen": self._tokens_seen,
-            "position": self._stream.position,
-            "algorithm": self.algorithm.state(),
-            "rewards": self._scorer.state(),
-            "before": self.before,
-            "ahead": [] if self._sampler is None else self._sampler.ahead.state(step),
-        }
+        state = json.loads(self._state_when_done)
+        state["ahead"] = [] if self._sampler is None else self._sampler.ahead.state(step)
+        state["ending"] = self._ending
         leads = self.ranks.rank == 0
         path = self._checkpoints.save(step, write, state, leads=leads, barrier=self.ranks.barrier)
         if leads:
             self.journal.checkpoint(step, path)
         return path
 
+    def _set_done(self, step: int) -> None:
+        """Note all that a resumed run must know besides models and samples drawn ahead."""
+        state = {
+            "step": step,
+            "version": self._version,
+            "tokens_seen": self._tokens_seen,
+            "position": self._start_position if self._stream is None else self._stream.position,
+            "algorithm": self.algorithm.state(),
+            "rewards": self._scorer.state(),
+            "before": self.before,
+        }
+        self._done, self._state_when_done = step, json.dumps(state)
+
+    def _measured(self, rollouts: Sequence[Rollout]) -> Metrics:
+        """What the run itself has to say of a step."""
+        figures = self._figures.of_rollouts(rollouts, failed=len(self._failed)) if rollouts else {}
+        if rollouts:
+            reissued = getattr(self.rollout, "take_reissued", None)  # only a group of engines can lose one and go on
+            figures["rollout/reissued"] = 0.0 if reissued is None else float(reissued())
+            figures |= self._scorer.metrics(rollouts)
+        left_out = self._stream.position if self._stream is not None else self._left_out()
+        figures |= {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}
+        figures["data/bad_rows"] = float(getattr(self.dataset, "bad_rows", 0))  # a plugin's data set may not count them
+        return figures | self._figures.of_time() | {"tokens/seen": float(self._tokens_seen)}
+
     def _trained_roles(self) -> list[str]:
         return [role for role, spec in self.plan.specs.items() if spec.optimizer is not None]
-
-    def _rollout_metrics(self, rollouts: Sequence[Rollout]) -> Metrics:
-        if not rollouts:
-            return {}
-        reissued = getattr(self.rollout, "take_reissued", None)  # only a group of engines can lose one and go on
-        lengths = [len(rollout.completion.token_ids) for rollout in rollouts]
-        figures: Metrics = {
-            "reward/failed": float(len(self._failed)),
-            "rollout/reissued": 0.0 if reissued is None else float(reissued()),
-            "rollout/length": sum(lengths) / len(lengths),
-            "rollout/truncated": sum(r.completion.finish_reason == "length" for r in rollouts) / len(rollouts),
-        }
-        if self._staleness:  # a plugin may log rollouts in a step in which none was sampled
-            figures["rollout/staleness"] = sum(self._staleness) / len(self._staleness)
-        return figures | self._scorer.metrics(rollouts)
-
-    def _run_metrics(self) -> Metrics:
-        figures = {f"time/{name}": seconds for name, seconds in self._seconds.items()}
-        figures["time/step"] = time.monotonic() - self._step_started
-        figures["tokens/seen"] = float(self._tokens_seen)
-        left_out = self._stream.position if self._stream is not None else self._left_out()
-        figures["data/bad_rows"] = float(getattr(self.dataset, "bad_rows", 0))  # a plugin's data set may not count them
-        return figures | {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - start

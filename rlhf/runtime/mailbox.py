@@ -7,6 +7,8 @@ run on Ray Train stops at the same step as one in a single process.
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +22,7 @@ Kind = Literal["step", "checkpoint", "note", "outcome", "interrupted", "failed"]
 Event = tuple[Kind, tuple[Any, ...]]
 
 _POLL_SECONDS = 1.0
+BEAT_SECONDS = 2.0
 
 
 @ray.remote(num_cpus=0)
@@ -29,6 +32,19 @@ class Mailbox:
     def __init__(self) -> None:
         self._events: asyncio.Queue[tuple[Event, asyncio.Future[Directive]]] = asyncio.Queue()
         self._unanswered: asyncio.Future[Directive] | None = None
+        self._ranks: dict[int, Any] = {}
+        self._seen: dict[int, float] = {}
+
+    async def beat(self, rank: int, worker: Any = None) -> None:
+        """Called by a thread of every rank, now and then: its process is alive. The first time it says who it is."""
+        if worker is not None:
+            self._ranks[rank] = worker
+        self._seen[rank] = time.monotonic()
+
+    async def ranks(self) -> dict[int, tuple[Any, float]]:
+        """Actors by rank, each with the seconds since it was heard of."""
+        now = time.monotonic()
+        return {rank: (worker, now - self._seen[rank]) for rank, worker in self._ranks.items()}
 
     async def post(self, event: Event) -> Directive:
         """Called by the worker; returns the driver's answer."""
@@ -48,6 +64,18 @@ class Mailbox:
         """Called by the driver for the event it took last."""
         assert self._unanswered is not None
         self._unanswered.set_result(directive)
+
+
+def keep_beating(mailbox: Any, rank: int) -> None:
+    """Tell the driver about this process until it ends, from a thread of its own."""
+
+    def beat() -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            mailbox.beat.remote(rank)
+
+    ray.get(mailbox.beat.remote(rank, ray.get_runtime_context().current_actor))
+    threading.Thread(target=beat, daemon=True, name="heartbeat").start()
 
 
 class PostedJournal:

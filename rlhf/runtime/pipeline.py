@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,19 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from rlhf.config import AnswersConfig
-from rlhf.errors import ConfigError, Interrupted, RunError, UserError
+from rlhf.errors import Interrupted, ResourceError, WorkerDied
 from rlhf.evaluation.report import write_report
 from rlhf.plugins import Plugins, load_plugins, refuse_while_importing
 from rlhf.protocols import Dataset
-from rlhf.recipe import TITLES, Recipe, check_parts, load_recipe
+from rlhf.recipe import Recipe, check_parts, load_recipe
 from rlhf.runtime.checkpoints import Checkpoints
+from rlhf.runtime.claim import claimed, how_to_go_on
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.given_rewards import GivenReward, with_rewards
 from rlhf.runtime.inline import run_inline
-from rlhf.runtime.journal import DriverJournal, Interruption, Journal
+from rlhf.runtime.interruption import Interruption, StepDropped
+from rlhf.runtime.journal import DriverJournal, Journal
 from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.placement_checks import require_place
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
+from rlhf.runtime.restarts import Restarts
 from rlhf.runtime.result import RunResult
 from rlhf.runtime.reward_checks import require_rewards
 from rlhf.runtime.sampling_checks import require_sampling_fits
@@ -33,8 +35,6 @@ from rlhf.runtime.stage import StageOutcome
 from rlhf.runtime.vocabularies import require_one_vocabulary, require_one_vocabulary_ahead
 from rlhf.tracking.progress import Progress, progress_for
 from rlhf.tracking.summary import SUMMARY_NAME, read_summary, write_summary
-
-RECIPE_NAME = "recipe.yaml"
 
 RunStage = Callable[[StagePlan, Journal, bool], StageOutcome]
 
@@ -74,51 +74,69 @@ def train(
     refuse_while_importing()
     loaded, plugins = prepare(recipe, overrides, rewards)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
-    _claim(folder, loaded, resume=resume)
-    started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
-    progress = progress_for(sys.stderr)
-    # In this order: Ray takes SIGTERM for itself when it starts.
-    with _runner(loaded, plugins) as run_stage, Interruption.caught(progress.note) as interruption:
-        try:
-            stages = [_stage(loaded, name, plugins, folder, progress, run_stage, resume) for name in loaded.stages]
-        except Interrupted as stop:
-            hint = f"{stop}; continue with: rlhf train {folder / RECIPE_NAME} --resume --out {folder}"
-            raise Interrupted(hint, interruption.exit_code) from None
-        except (RunError, UserError):
-            if not resume:
-                _release(folder)
-            raise
-    summary: dict[str, Any] = {
-        "name": loaded.name,
-        "seed": loaded.seed,
-        "recipe_hash": loaded.digest,
-        "stages": stages,
-        "versions": _versions(),
-    }
-    if loaded.evaluation is not None:
-        progress.note(f"evaluating on suite {loaded.evaluation.suite}")
-        summary |= _evaluate(loaded, plugins, folder)
-    summary["seconds"] = round(spent + time.monotonic() - started, 2)
-    write_summary(folder, summary)
-    write_report(folder)
+    with claimed(folder, loaded, resume=resume):
+        started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
+        progress = progress_for(sys.stderr)
+        summary: dict[str, Any] = {
+            "name": loaded.name,
+            "seed": loaded.seed,
+            "recipe_hash": loaded.digest,
+            "stages": _run_stages(loaded, plugins, folder, progress, resume),
+            "versions": _versions(),
+        }
+        if loaded.evaluation is not None:
+            progress.note(f"evaluating on suite {loaded.evaluation.suite}")
+            with _interruptible(progress, folder) as interruption, interruption.drops_this():
+                summary |= _evaluate(loaded, plugins, folder)
+        summary["seconds"] = round(spent + time.monotonic() - started, 2)
+        write_summary(folder, summary)
+        write_report(folder)
     last = plan_stage(loaded, list(loaded.stages)[-1], plugins, folder)
     return RunResult(folder=folder, summary=read_summary(folder), model=last.model_folder)
+
+
+@contextmanager
+def _interruptible(progress: Progress, folder: Path) -> Iterator[Interruption]:
+    """Inside, a signal ends in `Interrupted`, which says how to go on."""
+    with Interruption.caught(progress.note) as interruption:
+        try:
+            yield interruption
+        except StepDropped:
+            raise Interrupted(f"stopped between two steps; {how_to_go_on(folder)}", interruption.exit_code) from None
+        except Interrupted as stop:
+            raise Interrupted(f"{stop}; {how_to_go_on(folder)}", interruption.exit_code) from None
 
 
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
+def _run_stages(
+    recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, resume: bool
+) -> list[dict[str, Any]]:
+    """Every stage's summary; what a signal or a lost worker leaves undone says how to go on."""
+    restarts = Restarts(recipe.runtime.max_restarts, how_to_go_on(folder), progress.note)
+    # In this order: Ray takes SIGTERM for itself when it starts.
+    with _runner(recipe, plugins) as run_stage, _interruptible(progress, folder) as interruption:
+        summaries = []
+        for name in recipe.stages:
+            with interruption.drops_this():  # asked for while the stage before was at its end
+                plan = plan_stage(recipe, name, plugins, folder)
+            summaries.append(_stage(recipe, plan, plugins, progress, restarts, run_stage, resume))
+        with interruption.drops_this():
+            return summaries
+
+
 def _stage(
     recipe: Recipe,
-    name: str,
+    plan: StagePlan,
     plugins: Plugins,
-    run_folder: Path,
     progress: Progress,
+    restarts: Restarts,
     run_stage: RunStage,
     resume: bool,
 ) -> dict[str, Any]:
     """Run one stage, or, on resume, take the summary of one that is done."""
-    plan = plan_stage(recipe, name, plugins, run_folder)
+    name = plan.name
     if resume and (plan.folder / SUMMARY_NAME).is_file():
         summary = read_summary(plan.folder)
         progress.note(f"stage {name}: done before ({summary['steps']} steps)")
@@ -126,19 +144,24 @@ def _stage(
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan = _with_fresh_model(plan, build_dataset(plan.config, plugins), resume)
     require_one_vocabulary(plan)
-    first_step = 1 + (_steps_saved(plan) if resume else 0)
     started = time.monotonic()
-    progress.start(name, plan.num_steps, resumed_from=first_step - 1)
-    if plan.runtime.type == "ray":
-        progress.note(f"stage {name}: starting workers")
-    journal = DriverJournal(recipe, plugins, name, plan.folder, progress, first_step)
-    outcome: StageOutcome | None = None
-    try:
-        plugins.hook.on_run_start(stage=name, recipe=recipe.model_dump(mode="json"), folder=plan.folder)
-        outcome = run_stage(plan, journal, resume)
-    finally:
-        journal.close()
-        progress.finish(None if outcome is None else journal.last)
+    plugins.hook.on_run_start(stage=name, recipe=recipe.model_dump(mode="json"), folder=plan.folder)
+    while True:
+        saved = _steps_saved(plan) if resume else 0
+        progress.start(name, plan.num_steps, resumed_from=saved)
+        if plan.runtime.type == "ray":
+            progress.note(f"stage {name}: starting workers")
+        journal = DriverJournal(recipe, plugins, name, plan.folder, progress, 1 + saved, restarts=restarts.count)
+        outcome: StageOutcome | None = None
+        try:
+            outcome = run_stage(plan, journal, resume)
+            break
+        except (WorkerDied, ResourceError) as loss:
+            restarts.after(loss, name, finished=journal.last_step, saved=_steps_saved(plan))
+            resume = True
+        finally:
+            journal.close()
+            progress.finish(None if outcome is None else journal.last)
     summary = {
         "name": name,
         "algorithm": plan.config.algorithm.type,
@@ -179,61 +202,9 @@ def _runner(recipe: Recipe, plugins: Plugins) -> Iterator[RunStage]:
         yield run_stage
 
 
-# --- the run's folder ------------------------------------------------------------------------------------------------
-
-
-def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run's folder and write the resolved recipe into it; never over another run's."""
-    if folder.exists() and any(folder.iterdir()) and not resume:
-        raise ConfigError(f"run folder {folder} exists; continue it with --resume, or give another with --out DIR")
-    if resume:
-        _refuse_other_recipe(folder, recipe)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECIPE_NAME).write_text(recipe.as_yaml(), encoding="utf-8")
-
-
-def _release(folder: Path) -> None:
-    """Leave no folder of a run that failed before its first step: the mended command may have the name. One that holds
-    figures, a checkpoint or a batch kept for inspection stays.
-    """
-    kept = [path for name in ("checkpoints", "not_finite", "failed_rewards") for path in folder.rglob(name)]
-    if not kept and not any(path.stat().st_size for path in folder.rglob("*.jsonl")):
-        shutil.rmtree(folder)
-
-
 def _seconds_spent(folder: Path) -> float:
     """Of stages that earlier sessions of the run have finished."""
     return float(sum(read_summary(path.parent)["seconds"] for path in folder.glob(f"*/{SUMMARY_NAME}")))
-
-
-def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
-    saved = folder / RECIPE_NAME
-    if not saved.is_file():
-        raise ConfigError(f"--resume: {folder} holds no run (no {RECIPE_NAME})")
-    begun = load_recipe(saved)
-    if begun.digest != recipe.digest:
-        raise ConfigError(
-            f"--resume: the recipe differs from the one {folder} was begun with: {_differences(begun, recipe)}; to go "
-            f"on as it was begun: rlhf train {saved} --resume --out {folder}"
-        )
-    if (folder / SUMMARY_NAME).is_file() and "stages" in read_summary(folder):  # a single stage's own has no stages
-        raise ConfigError(f"--resume: the run in {folder} is finished; see {folder / SUMMARY_NAME}")
-
-
-def _differences(one: Recipe, other: Recipe) -> str:
-    """Settings that differ, with both values: `seed: 0 -> 1, ...`."""
-    before, after = (_flat(recipe.model_dump(mode="json", exclude=TITLES)) for recipe in (one, other))
-    keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
-    return ", ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted path."""
-    leaves: dict[str, Any] = {}
-    for key, value in table.items():
-        name = f"{prefix}{key}"
-        leaves |= _flat(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
-    return leaves
 
 
 def _made_by_a_stage(recipe: Recipe, name: str) -> bool:

@@ -1,8 +1,11 @@
-"""Rollout engines in actors as one engine. One that dies or hangs is given up; the others answer its prompts."""
+"""Rollout engines in actors as one engine. One that dies or hangs is given up; the others answer its prompts, and
+another takes its place when weights are next handed over.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,6 +18,9 @@ from rlhf.errors import WorkerDied
 from rlhf.runtime.groups import RemoteWeights, in_buckets, root_cause
 from rlhf.runtime.handover import Parcel, require_same
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
+
+_MOST_LOSSES = 3
+"""Times that the engine of a rank is replaced: one that is lost more often is lost for a reason."""
 
 
 class _Call(NamedTuple):
@@ -31,10 +37,24 @@ class _Call(NamedTuple):
 class RolloutGroup:
     """Satisfies `rlhf.protocols.RolloutEngine`. Each sample has its own seed, so who writes it does not matter."""
 
-    def __init__(self, workers: Sequence[Any], timeout: float, note: Callable[[str], None]) -> None:
-        """`timeout`: seconds an engine may take over one call before it is taken to hang."""
+    def __init__(
+        self,
+        workers: Sequence[Any],
+        timeout: float,
+        note: Callable[[str], None],
+        replace: Callable[[int], tuple[Any, Any]] | None = None,
+    ) -> None:
+        """`timeout`: seconds an engine may take over one call before it is taken to hang. `replace`: another worker in
+        the place of this rank's, and the building of its engine.
+        """
         self._workers = dict(enumerate(workers))
         """Those that live, by rank."""
+        self._num_hands = len(workers)
+        """However many live: in other company a prompt's log-probs differ in the last bit."""
+        self._replace = replace
+        self._coming: dict[int, tuple[Any, Any]] = {}
+        """Workers whose engines are being built, by rank."""
+        self._losses: Counter[int] = Counter()
         self._timeout, self._note = timeout, note
         self._reissued = 0
         self._newest: Parcel | None = None
@@ -48,7 +68,7 @@ class RolloutGroup:
 
     def stream(self, prompts: Sequence[Prompt], sampling: Sampling) -> Iterator[list[tuple[int, list[Completion]]]]:
         """Now and then, the prompts all of whose completions have ended since, by their places."""
-        waiting = dealt(prompts, sampling, len(self._workers))
+        waiting = dealt(prompts, sampling, self._num_hands)
         calls: dict[Any, _Call] = {}
         answered: set[int] = set()
 
@@ -85,6 +105,7 @@ class RolloutGroup:
 
     def offer(self, parcel: Parcel) -> None:
         """New weights, which each engine takes in when it next can: between two tokens, where it is writing."""
+        self._take_in()
         # In the store before anything changes them, and there once for all engines.
         self._newest = replace(parcel, weights=RemoteWeights(shared(parcel.weights)))
 
@@ -95,6 +116,7 @@ class RolloutGroup:
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """One copy in the object store serves all engines; from a remote group it is already there."""
+        self._take_in()
         buckets = shared(weights)
         self._each(lambda worker: worker.load_weights.remote(buckets, version))
 
@@ -144,10 +166,28 @@ class RolloutGroup:
     def _give_up(self, call: _Call, why: Exception) -> None:
         """Go on without this engine, or raise where it was the last."""
         ray.kill(self._workers.pop(call.rank))
+        self._loaded.pop(call.rank, None)
         if not self._workers:
             raise why
         rest = f"its {len(call.hand)} prompts go to the others, and " if call.hand else ""
         self._note(f"{why}; {rest}the run goes on with {len(self._workers)} rollout workers")
+        self._losses[call.rank] += 1
+        if self._replace is not None and self._losses[call.rank] <= _MOST_LOSSES:
+            self._coming[call.rank] = self._replace(call.rank)
+
+    def _take_in(self) -> None:
+        """Let those that have been built since work along: all that they lack is the weights that are about to come."""
+        for rank, (worker, built) in list(self._coming.items()):
+            if not ray.wait([built], timeout=0)[0]:
+                continue
+            del self._coming[rank]
+            try:
+                ray.get(built)
+            except RayError as failure:
+                self._note(f"{root_cause([(rank, failure)], 'rollout')}; it is not replaced again")
+                continue
+            self._workers[rank] = worker
+            self._note(f"rollout worker {rank} is replaced; the run goes on with {len(self._workers)} rollout workers")
 
 
 def shared(weights: Iterator[tuple[str, Tensor]]) -> list[Any]:

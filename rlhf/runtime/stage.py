@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf.errors import RunError, WorkerDied
 from rlhf.evaluation.statistics import mean_of_groups
 from rlhf.runtime.checkpoints import WRITE_FAILURES
+from rlhf.runtime.interruption import StepDropped
 from rlhf.runtime.models import save_tokenizer
 
 if TYPE_CHECKING:
@@ -31,10 +32,12 @@ def drive(run: LiveRun, *, resume: bool) -> StageOutcome:
     try:
         done = run.resume() if resume else 0
         if not done:
-            run.before = summarised(run.algorithm.measure(run))
+            run.before = summarised(run.measure())
         run.algorithm.run(run)
-        after = summarised(run.algorithm.measure(run))
+        after = summarised(run.measure())
         export(run, run.plan.model_folder)
+    except StepDropped:
+        run.leave()
     finally:
         run.close()
     held_out = {label: figures for label, figures in (("before", run.before), ("after", after)) if figures}

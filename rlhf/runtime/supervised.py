@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,13 +20,16 @@ from rlhf.errors import Interrupted, RunError, UserError, WorkerDied
 from rlhf.plugins import Plugins, compare_fingerprints, load_plugins
 from rlhf.runtime.engine_choice import chosen_engine
 from rlhf.runtime.inline import with_reference
+from rlhf.runtime.interruption import Interruption
 from rlhf.runtime.journal import Journal
 from rlhf.runtime.live_run import LiveRun, Ranks
-from rlhf.runtime.mailbox import Mailbox, PostedJournal, deliver
+from rlhf.runtime.mailbox import BEAT_SECONDS, Mailbox, PostedJournal, deliver, keep_beating
 from rlhf.runtime.placement import no_place, worker_resources
 from rlhf.runtime.plan import StagePlan, workers_of
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.threads import threads_for
+
+_POLL_S = 0.2
 
 
 def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: bool) -> StageOutcome:
@@ -60,8 +64,14 @@ def run_supervised(plan: StagePlan, plugins: Plugins, journal: Journal, *, resum
         ),
     )
     with ThreadPoolExecutor(max_workers=1) as thread:  # the driver's own thread is for journal, hooks and signals
+        fit = thread.submit(trainer.fit)
         try:
-            return _follow(thread.submit(trainer.fit), mailbox, journal, plan)
+            return _follow(fit, mailbox, journal, plan)
+        except BaseException:
+            while not fit.done():  # or the thread would be waited for until the stage is over
+                _end(ray.get(mailbox.ranks.remote()))
+                time.sleep(_POLL_S)
+            raise
         finally:
             ray.kill(mailbox)
 
@@ -70,12 +80,18 @@ def _follow(fit: Future[Any], mailbox: Any, journal: Journal, plan: StagePlan) -
     """Answer the workers' events until they are done."""
     outcome: StageOutcome | None = None
     stopped: Interrupted | None = None
+    interruption = Interruption.current()
+    has_stepped, heard = False, time.monotonic()
     while True:
         event = ray.get(mailbox.take.remote())
         if event is None:
             if fit.done():
                 break
+            if interruption.requested and not has_stepped:
+                raise Interrupted(f"stopped before a step of stage {plan.name!r} was done; there was nothing to save")
+            _require_life(ray.get(mailbox.ranks.remote()), time.monotonic() - heard, plan.runtime.call_timeout)
             continue
+        heard, has_stepped = time.monotonic(), has_stepped or event[0] == "step"
         if event[0] == "outcome":
             (outcome,) = event[1]
         if event[0] == "interrupted":
@@ -90,6 +106,22 @@ def _follow(fit: Future[Any], mailbox: Any, journal: Journal, plan: StagePlan) -
     if outcome is None:
         raise RunError("Ray Train ended without an error and without an outcome")
     return outcome
+
+
+def _require_life(ranks: dict[int, tuple[Any, float]], silence: float, timeout: float) -> None:
+    """Raise `WorkerDied`, naming who is not heard of, where the workers have reported nothing for too long."""
+    if not ranks or silence <= timeout:
+        return
+    limit = f"no step in {timeout:g} s (runtime.call_timeout)"
+    for rank, (_, unheard) in sorted(ranks.items()):
+        if unheard > 5 * BEAT_SECONDS:
+            raise WorkerDied(f"training worker {rank} hangs: {limit}, and no sign of life for {unheard:.0f} s")
+    raise WorkerDied(f"the {len(ranks)} training workers hang: {limit}, though each of them is alive")
+
+
+def _end(ranks: dict[int, tuple[Any, float]]) -> None:
+    for worker, _ in ranks.values():
+        ray.kill(worker)
 
 
 def _root_cause(error: TrainingFailedError, plan: StagePlan) -> Exception:
@@ -124,6 +156,7 @@ def train_rank(config: dict[str, Any]) -> None:
     rank, num_ranks = context.get_world_rank(), context.get_world_size()
     plugins = load_plugins(plan.plugins)
     compare_fingerprints(config["fingerprints"], plugins.fingerprints(), f"training worker {rank}")
+    keep_beating(config["mailbox"], rank)
     journal = PostedJournal(config["mailbox"])
     ranks = Ranks(rank=rank, barrier=_barrier, agree=_agree)
     run = LiveRun(plan, plugins, _build_engines(plan, plugins, num_ranks), None, journal, ranks=ranks)

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 import rlhf
 from rlhf.errors import ConfigError, DataError
 from rlhf.recipe import load_recipe
-from rlhf.runtime.pipeline import _release
+from rlhf.runtime.claim import _holds_nothing
 from rlhf.runtime.result import RunResult
 from tests.tiny_runs import MODEL, SFT, assert_same_weights, changed, pipeline, single, weights_of
 
@@ -249,5 +249,7 @@ def test_a_failed_run_that_has_something_to_show_stays(tmp_path: Path, evidence:
     for name in ("recipe.yaml", evidence):
         (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "run" / name).write_text("{}")
-    _release(tmp_path / "run")
-    assert (tmp_path / "run" / evidence).is_file()
+    assert not _holds_nothing(tmp_path / "run")
+    (tmp_path / "run" / evidence).unlink()
+    shutil.rmtree(tmp_path / "run" / evidence.split("/", maxsplit=1)[0])
+    assert _holds_nothing(tmp_path / "run")

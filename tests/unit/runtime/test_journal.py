@@ -12,7 +12,8 @@ import pytest
 
 from rlhf.plugins import PluginSettings, load_plugins
 from rlhf.recipe import load_recipe
-from rlhf.runtime.journal import Directive, DriverJournal, Interruption
+from rlhf.runtime.interruption import Interruption
+from rlhf.runtime.journal import Directive, DriverJournal
 from rlhf.runtime.mailbox import deliver
 from rlhf.tracking.progress import progress_for
 from rlhf.types import Completion, Prompt, Rollout
@@ -153,7 +154,7 @@ def test_a_signal_interrupts_after_the_step_and_a_second_one_at_once(
             os.kill(os.getpid(), number)
         scene.journal.close()
     assert signal.getsignal(number) is before
-    assert notes == ["stopping after this step, with a checkpoint; again to leave at once"]
+    assert notes == ["stopping, with a checkpoint; again to leave at once"]
 
 
 def test_a_later_run_of_the_process_does_not_inherit_the_interruption(scene: Scene) -> None:
