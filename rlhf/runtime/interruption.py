@@ -25,6 +25,7 @@ class Interruption:
         self.requested = False
         self.exit_code = 130
         self._droppable = 0
+        self._saves_soon = False
 
     @classmethod
     def current(cls) -> Interruption:
@@ -41,6 +42,15 @@ class Interruption:
             yield
         finally:
             self._droppable -= 1
+
+    def save_soon(self) -> None:
+        """Have the run save after the step it is at, and go on. Any thread may ask."""
+        self._saves_soon = True
+
+    def take_save(self) -> bool:
+        """Whether that was asked for since the last time."""
+        asked, self._saves_soon = self._saves_soon, False
+        return asked
 
     def request(self, number: int) -> None:
         """As if this signal had come."""

@@ -25,6 +25,8 @@ class Directive(IntEnum):
     """A plugin's `should_stop`: end as if this had been the last step."""
     INTERRUPT = 2
     """Save and leave."""
+    SAVE = 3
+    """Save and go on: the cluster is about to lose a node."""
 
 
 class Journal(Protocol):
@@ -81,7 +83,7 @@ class DriverJournal:
         if reason is not None:
             self._progress.note(f"stopping after step {step}: {reason}")
             return Directive.END
-        return Directive.GO_ON
+        return Directive.SAVE if self._interruption.take_save() else Directive.GO_ON
 
     def checkpoint(self, step: int, path: Path) -> None:
         """A checkpoint is complete."""

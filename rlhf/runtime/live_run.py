@@ -239,9 +239,6 @@ class LiveRun(RunRows):
         """Log the step, save when due, and leave when asked to."""
         everything = dict(metrics) | self._measured(rollouts)
         self._set_done(step)
-        every = self.plan.config.checkpoint.every
-        if every and step % every == 0 and step < self.plan.num_steps:
-            self._save()
         directive = Directive.GO_ON
         if self.ranks.rank == 0:
             directive = self.journal.step(step, everything, [*rollouts, *self._failed])
@@ -249,6 +246,10 @@ class LiveRun(RunRows):
         directive = Directive(self.ranks.agree(directive))
         if directive is Directive.INTERRUPT:
             self.leave()
+        every = self.plan.config.checkpoint.every
+        is_due = directive is Directive.SAVE or (every and step % every == 0)
+        if is_due and step < self.plan.num_steps:  # the line of the step first: a run killed in between repeats it
+            self._save()
         self._ending = self._ending or directive is Directive.END
         if self._sampler is not None and (self._ending or step == self.plan.num_steps):
             self._sampler.settle()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.recipe import Recipe
 from rlhf.runtime.crew import Crew
+from rlhf.runtime.drains import drains_watched
 from rlhf.runtime.groups import EngineGroup, results
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.interruption import Interruption
@@ -31,9 +32,12 @@ from rlhf.runtime.threads import at_work, threads_for
 
 
 @contextmanager
-def ray_runner(recipe: Recipe, plugins: Plugins) -> Iterator[Callable[[StagePlan, Journal, bool], StageOutcome]]:
+def ray_runner(
+    recipe: Recipe, plugins: Plugins, note: Callable[[str], None]
+) -> Iterator[Callable[[StagePlan, Journal, bool], StageOutcome]]:
     """Ray up for as long as the run; yields what runs a stage on it."""
-    with ray_session(recipe.runtime):
+    joins = recipe.runtime.address is not None
+    with ray_session(recipe.runtime), drains_watched(note) if joins else nullcontext():
 
         def run_stage(plan: StagePlan, journal: Journal, resume: bool) -> StageOutcome:
             if plan.samples:

@@ -116,7 +116,7 @@ def _run_stages(
     """Every stage's summary; what a signal or a lost worker leaves undone says how to go on."""
     restarts = Restarts(recipe.runtime.max_restarts, how_to_go_on(folder), progress.note)
     # In this order: Ray takes SIGTERM for itself when it starts.
-    with _runner(recipe, plugins) as run_stage, _interruptible(progress, folder) as interruption:
+    with _runner(recipe, plugins, progress.note) as run_stage, _interruptible(progress, folder) as interruption:
         summaries = []
         for name in recipe.stages:
             with interruption.drops_this():  # asked for while the stage before was at its end
@@ -191,14 +191,14 @@ def _steps_saved(plan: StagePlan) -> int:
 
 
 @contextmanager
-def _runner(recipe: Recipe, plugins: Plugins) -> Iterator[RunStage]:
+def _runner(recipe: Recipe, plugins: Plugins, note: Callable[[str], None]) -> Iterator[RunStage]:
     """How a stage is run: in this process, or on Ray, which is then up for as long as the run."""
     if recipe.runtime.type == "inline":
         yield lambda plan, journal, resume: run_inline(plan, plugins, journal, resume=resume)
         return
     from rlhf.runtime.on_ray import ray_runner  # the only way to Ray: the inline runtime never loads it
 
-    with ray_runner(recipe, plugins) as run_stage:
+    with ray_runner(recipe, plugins, note) as run_stage:
         yield run_stage
 
 
