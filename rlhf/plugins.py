@@ -26,6 +26,7 @@ import pluggy
 
 from rlhf import hookspecs
 from rlhf.config import RESERVED_OPTIONS, PartConfig
+from rlhf.config.function_options import function_options
 from rlhf.errors import PluginError, nearest
 from rlhf.plugin_faults import in_one_line
 from rlhf.protocols import Dataset
@@ -222,7 +223,8 @@ def _register_for(registry: Registry, kind: Kind, owner: str) -> Callable[..., N
             raise PluginError(
                 f"reward {name!r} has an option {min(taken)!r}, which is a recipe's own key for every reward; rename it"
             )
-        registry.add(Entry(kind, name, factory, config, owner))
+        plain = function_options(factory) if kind == "reward" and config is None else None
+        registry.add(Entry(kind, name, factory, config, owner, plain))
 
     return register
 
@@ -309,7 +311,7 @@ def _with_function(plugins: Plugins, info: PluginInfo, path: Path, function: str
         known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
         return replace(info, error=f"it has no function {function!r}.{nearest(function, known)}")
     try:
-        plugins.registry.add(Entry("reward", function, candidate, None, info.name))
+        plugins.registry.add(Entry("reward", function, candidate, None, info.name, function_options(candidate)))
     except PluginError as error:
         return replace(info, error=in_one_line(error, info.distribution))
     return replace(info, parts=(*info.parts, f"reward {function}"))
