@@ -220,7 +220,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     data = expand_variables(apply_overrides(data, overrides or {}))
     data.setdefault("name", name)
     single = "stages" not in data
-    data = with_reward_files_as_plugins(_stages_of(data))
+    data = with_reward_files_as_plugins(_stages_of(data), folder)
     if folder is not None:
         data = with_plugin_paths_beside(data, folder)
     try:

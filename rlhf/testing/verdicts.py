@@ -73,6 +73,8 @@ class RewardJudge:
         self.reward = reward
         self.columns = tuple(columns)
         self.reads_columns = reads_columns
+        self.optional_columns: tuple[str, ...] = tuple(getattr(reward, "optional_columns", ()))
+        """Columns it makes do without."""
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
         try:

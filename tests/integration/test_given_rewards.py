@@ -43,6 +43,19 @@ def test_a_function_of_a_file_travels_by_the_file() -> None:
     assert checked.plugins.paths == (f"{__file__}:in_this_file",)
 
 
+def scaled(completions: list[str], *, alpha: float = 1.0) -> list[float]:
+    return [alpha for _ in completions]
+
+
+def test_a_function_in_a_table_has_a_weight_and_options(tmp_path: Path) -> None:
+    def nested(completion: str, *, alpha: float = 1.0) -> float:
+        return alpha
+
+    tables = [{"type": nested, "alpha": 2, "weight": 0.5}, {"type": scaled, "alpha": 3}]
+    run = rlhf.train(recipe(), rewards=tables, out=tmp_path / "run")
+    assert run.metrics[0]["reward/mean"] == 4.0
+
+
 def test_a_function_in_no_file_is_refused_on_ray_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match=r"rewards: 'lambda' is in no file .* \{\"runtime.type\": \"inline\"\}"):
         prepare(recipe("ray"), rewards=[lambda completions: [0.0] * len(completions)])
