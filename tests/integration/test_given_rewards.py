@@ -99,19 +99,24 @@ rlhf.train({recipe!r}, rewards=[score], out={out!r})
 """
 
 
-def test_a_script_that_trains_when_it_is_imported_is_told_so(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(recipe=recipe(), out=str(tmp_path / "run")))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
-    assert 'script.py trains when it is imported; put that under `if __name__ == "__main__":`' in done.stderr
-    script.write_text(
-        SCRIPT.replace("rlhf.train(", 'if __name__ == "__main__":\n    rlhf.train(').format(
-            recipe=recipe(), out=str(tmp_path / "run")
-        )
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
+def ran(script: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script.write_text(code.format(recipe=recipe(), out=str(folder)))
+    return subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_a_script_without_a_guard_trains_once(tmp_path: Path) -> None:
+    """Processes that need its function import it up to where it trains."""
+    done = ran(tmp_path / "script.py", SCRIPT + "print('after')\n", tmp_path / "run")
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "after\n"
     assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_a_script_that_trains_before_it_has_the_function_is_told_so(tmp_path: Path) -> None:
+    early = SCRIPT.replace("def score", "if __name__ != '__main__':\n    rlhf.train({recipe!r})\n\ndef score")
+    done = ran(tmp_path / "script.py", early, tmp_path / "run")
+    assert "script.py trains when it is imported, before it defines 'score'; put that under `if __name__" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 # --- before any model ------------------------------------------------------------------------------------------------
