@@ -201,8 +201,13 @@ class Recipe(PartConfig):
     @property
     def digest(self) -> str:
         """A hash of everything that decides the result, for `summary.json`."""
-        text = json.dumps(self.model_dump(mode="json", exclude=TITLES), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the result: no titles, and of plugin files not the folder they lie in."""
+        told = self.model_dump(mode="json", exclude=TITLES)
+        told["plugins"]["paths"] = [Path(spec).name for spec in self.plugins.paths]
+        return told
 
     def as_yaml(self) -> str:
         """The resolved recipe, as it is written into the run's folder."""

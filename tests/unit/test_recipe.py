@@ -447,6 +447,10 @@ def test_digest_is_of_what_decides_the_result() -> None:
     assert load_recipe(SFT | {"name": "x", "description": "y"}).digest == digest
     assert load_recipe(SFT, {"seed": 1}).digest != digest
     assert load_recipe(SFT, {"algorithm.epochs": 2}).digest != digest
+    here, there, other = (
+        load_recipe(SFT | {"plugins": {"paths": [f"{path}:score"]}}).digest for path in ("a.py", "b/a.py", "b/b.py")
+    )
+    assert here == there != other
 
 
 # --- what is shipped -------------------------------------------------------------------------------------------------
