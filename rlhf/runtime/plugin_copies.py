@@ -35,7 +35,7 @@ def require_same_plugin_files(recipe: Recipe, folder: Path) -> None:
 
 
 def keep_plugin_files(recipe: Recipe, folder: Path) -> tuple[Recipe, list[str]]:
-    """Copy them into the run's folder, and note them down. Returns the recipe that names the copies, from beside it, and
+    """Copy them into the folder, and note them down. Returns the recipe that names the copies, from beside it, and
     what a user should be told: a copy that was changed, or a file that is no longer what was copied.
     """
     copies, notes = folder / FOLDER_NAME, []
