@@ -17,7 +17,7 @@ from rlhf.errors import ConfigError, Interrupted, RunError, UserError
 from rlhf.evaluation.report import write_report
 from rlhf.plugins import Plugins, load_plugins, refuse_while_importing
 from rlhf.protocols import Dataset
-from rlhf.recipe import TITLES, Recipe, check_parts, load_recipe
+from rlhf.recipe import Recipe, check_parts, load_recipe
 from rlhf.runtime.checkpoints import Checkpoints
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.given_rewards import GivenReward, with_rewards
@@ -26,6 +26,7 @@ from rlhf.runtime.journal import DriverJournal, Interruption, Journal
 from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.placement_checks import require_place
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
+from rlhf.runtime.plugin_copies import keep_plugin_files, require_same_plugin_files
 from rlhf.runtime.result import RunResult
 from rlhf.runtime.reward_checks import require_rewards
 from rlhf.runtime.sampling_checks import require_sampling_fits
@@ -74,9 +75,11 @@ def train(
     refuse_while_importing()
     loaded, plugins = prepare(recipe, overrides, rewards)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
-    _claim(folder, loaded, resume=resume)
+    notes = _claim(folder, loaded, resume=resume)
     started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
     progress = progress_for(sys.stderr)
+    for note in notes:
+        progress.note(note)
     # In this order: Ray takes SIGTERM for itself when it starts.
     with _runner(loaded, plugins) as run_stage, Interruption.caught(progress.note) as interruption:
         try:
@@ -182,14 +185,19 @@ def _runner(recipe: Recipe, plugins: Plugins) -> Iterator[RunStage]:
 # --- the run's folder ------------------------------------------------------------------------------------------------
 
 
-def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
-    """Make the run's folder and write the resolved recipe into it; never over another run's."""
+def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> list[str]:
+    """Make the run's folder and write the resolved recipe and its plugin files into it; never over another run's.
+
+    Returns what the user should be told of the files.
+    """
     if folder.exists() and any(folder.iterdir()) and not resume:
         raise ConfigError(f"run folder {folder} exists; continue it with --resume, or give another with --out DIR")
     if resume:
         _refuse_other_recipe(folder, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECIPE_NAME).write_text(recipe.as_yaml(), encoding="utf-8")
+    kept, notes = keep_plugin_files(recipe, folder)
+    (folder / RECIPE_NAME).write_text(kept.as_yaml(), encoding="utf-8")
+    return notes
 
 
 def _release(folder: Path) -> None:
@@ -216,13 +224,14 @@ def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
             f"--resume: the recipe differs from the one {folder} was begun with: {_differences(begun, recipe)}; to go "
             f"on as it was begun: rlhf train {saved} --resume --out {folder}"
         )
+    require_same_plugin_files(recipe, folder)
     if (folder / SUMMARY_NAME).is_file() and "stages" in read_summary(folder):  # a single stage's own has no stages
         raise ConfigError(f"--resume: the run in {folder} is finished; see {folder / SUMMARY_NAME}")
 
 
 def _differences(one: Recipe, other: Recipe) -> str:
     """Settings that differ, with both values: `seed: 0 -> 1, ...`."""
-    before, after = (_flat(recipe.model_dump(mode="json", exclude=TITLES)) for recipe in (one, other))
+    before, after = (_flat(recipe.deciding()) for recipe in (one, other))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return ", ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
 
