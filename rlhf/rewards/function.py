@@ -58,7 +58,7 @@ class FunctionReward:
         self._accepted = {p.name for p in named}
         self._required = {p.name for p in named if p.default is p.empty}
         self.per_row = not self._accepted & {*_OF_ALL} and bool(self._accepted & {*_OF_A_ROW})
-        self._reads_turns = "completions" in self._accepted and not self.per_row and reads_turns(function)
+        self.reads_turns = "completions" in self._accepted and not self.per_row and reads_turns(function)
         self._calls = RowCalls(function, timeout, concurrency)
         known = self._given([_NO_ROLLOUT]).keys()
         self.columns = tuple(sorted(self._required - known))
@@ -82,7 +82,7 @@ class FunctionReward:
         if self.per_row:
             return _row_arguments(rollouts)
         given = _batch_arguments(rollouts)
-        if self._reads_turns:
+        if self.reads_turns:
             given |= _as_turns(rollouts)
         return given | _verl_batch(rollouts) if "solution_strs" in self._accepted else given
 
