@@ -109,7 +109,7 @@ class StageConfig(PartConfig):
     model: ModelConfig
     data: Part
     reward: tuple[RewardPart, ...] = ()
-    """Summed by weight: `reward: NAME`, `reward: FILE.py:FUNCTION`, or a list of tables with `type` and `weight`."""
+    """Summed by weight: `reward: NAME`, `FILE.py:FUNCTION`, `FILE.py`, or a list of tables with `type` and `weight`."""
     reward_model: tuple[ModelConfig, ...] = ()
     """A trained reward model, or a list of them as an ensemble, for the reward `reward_model`."""
     cost: tuple[RewardPart, ...] = ()

@@ -39,7 +39,7 @@ def reward() -> None:
 
 @app.command("test")
 def try_reward(
-    reward: Annotated[str, typer.Argument(metavar="REWARD", help="FILE.py:FUNCTION, or the name of a reward.")],
+    reward: Annotated[str, typer.Argument(metavar="REWARD", help="FILE.py:FUNCTION, FILE.py that has one, or a name.")],
     data: Annotated[
         Path, typer.Option(metavar="FILE", help="Rows with completions: samples.jsonl, any format of docs/data.md.")
     ],
