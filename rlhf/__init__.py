@@ -34,6 +34,9 @@ def train(
     `rewards` replaces those of the recipe: names, tables as in a recipe, or functions. One that lives in a file works
     on Ray; one typed into a notebook needs the inline runtime.
     """
+    from rlhf.plugins import refuse_while_importing
+
+    refuse_while_importing()  # before what is slow to load: a reward's process comes by here when it imports a script
     from rlhf.runtime.pipeline import train as run_pipeline
 
     return run_pipeline(recipe, overrides, out=out, resume=resume, rewards=rewards)

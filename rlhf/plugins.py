@@ -26,6 +26,7 @@ import pluggy
 
 from rlhf import hookspecs
 from rlhf.config import RESERVED_OPTIONS, PartConfig
+from rlhf.config.function_options import function_options
 from rlhf.errors import PluginError, nearest
 from rlhf.plugin_faults import in_one_line
 from rlhf.protocols import Dataset
@@ -222,7 +223,8 @@ def _register_for(registry: Registry, kind: Kind, owner: str) -> Callable[..., N
             raise PluginError(
                 f"reward {name!r} has an option {min(taken)!r}, which is a recipe's own key for every reward; rename it"
             )
-        registry.add(Entry(kind, name, factory, config, owner))
+        plain = function_options(factory) if kind == "reward" and config is None else None
+        registry.add(Entry(kind, name, factory, config, owner, plain))
 
     return register
 
@@ -240,14 +242,14 @@ def _load_file(plugins: Plugins, spec: str, settings: PluginSettings) -> None:
     path_text, _, function = spec.partition(".py:")
     path = Path(path_text + ".py" if function else spec)
     if not any(_is_of_file(info, path) for info in plugins.infos):
-        load = functools.partial(_import_file, path)
+        load = functools.partial(_import_file, path, function)
         _load(plugins, path.stem, str(path), load, settings, _file_digest(path))
     place = next(i for i, info in enumerate(plugins.infos) if _is_of_file(info, path))
     info = plugins.infos[place]
     if function:
         plugins.named.add(info.name)
     if function and info.error is None and not info.disabled:
-        plugins.infos[place] = _with_function(plugins, info, path, function)
+        plugins.infos[place] = _with_function(plugins, info, function)
 
 
 def _is_of_file(info: PluginInfo, path: Path) -> bool:
@@ -265,14 +267,21 @@ class _UncachedLoader(SourceFileLoader):
         raise OSError("no cache")
 
 
-def _import_file(path: Path) -> ModuleType:
-    """Import under a name made of the file's name and contents: the same on every node, whatever its folder."""
+class _Trains(BaseException):
+    """A file that is being imported has come to where it trains; no `except Exception` of its own ends this."""
+
+
+def _import_file(path: Path, function: str = "") -> ModuleType:
+    """Import under a name made of the file's name and contents: the same on every node, whatever its folder.
+
+    A script that trains is imported up to there, which is enough where `function` is all that is wanted of it.
+    """
     if not path.is_file():
         siblings = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise PluginError(f"no such file {str(path)!r}.{nearest(path.name, siblings)}")
     module_name = f"rlhf_plugin_{re.sub(r'[^0-9a-zA-Z_]', '_', path.stem)}_{_file_digest(path)[:12]}"
     if module_name in sys.modules:
-        return sys.modules[module_name]
+        return _with_enough(sys.modules[module_name], path, function)
     spec = importlib.util.spec_from_file_location(module_name, path, loader=_UncachedLoader(module_name, str(path)))
     if spec is None or spec.loader is None:
         raise PluginError(f"{path} is not a Python file")
@@ -281,35 +290,44 @@ def _import_file(path: Path) -> ModuleType:
     _importing.append(path)
     try:
         spec.loader.exec_module(module)
+    except _Trains:
+        _unfinished.add(module_name)
     except BaseException:
         del sys.modules[module_name]
         raise
     finally:
         _importing.pop()
+    return _with_enough(module, path, function)
+
+
+def _with_enough(module: ModuleType, path: Path, function: str) -> ModuleType:
+    if module.__name__ in _unfinished and not hasattr(module, function):
+        before = f", before it defines {function!r}" if function else ""
+        raise PluginError(f'{path} trains when it is imported{before}; put that under `if __name__ == "__main__":`')
     return module
 
 
-_importing: list[Path] = []
-"""One-file plugins whose code is running."""
+_importing: list[Path] = []  # one-file plugins whose code is running
+_unfinished: set[str] = set()  # modules of scripts that were imported up to where they train
 
 
 def refuse_while_importing() -> None:
-    """Raise `PluginError` where a plugin's own code starts a run, which would load the plugin, which would start..."""
+    """End the import of a plugin whose own code starts a run, which would load the plugin, which would start..."""
     if _importing:
-        raise PluginError(f'{_importing[-1]} trains when it is imported; put that under `if __name__ == "__main__":`')
+        raise _Trains
 
 
-def _with_function(plugins: Plugins, info: PluginInfo, path: Path, function: str) -> PluginInfo:
+def _with_function(plugins: Plugins, info: PluginInfo, function: str) -> PluginInfo:
     """`FILE.py:FUNCTION`: the function is a reward of that name, hook or no hook."""
     if f"reward {function}" in info.parts:
         return info
-    module = _import_file(path)
+    module = plugins.manager.get_plugin(info.name)
     candidate = getattr(module, function, None)
     if not callable(candidate):
         known = [name for name, value in vars(module).items() if inspect.isfunction(value)]
         return replace(info, error=f"it has no function {function!r}.{nearest(function, known)}")
     try:
-        plugins.registry.add(Entry("reward", function, candidate, None, info.name))
+        plugins.registry.add(Entry("reward", function, candidate, None, info.name, function_options(candidate)))
     except PluginError as error:
         return replace(info, error=in_one_line(error, info.distribution))
     return replace(info, parts=(*info.parts, f"reward {function}"))

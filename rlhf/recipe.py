@@ -117,7 +117,7 @@ class StageConfig(PartConfig):
     model: ModelConfig
     data: Part
     reward: tuple[RewardPart, ...] = ()
-    """Summed by weight: `reward: NAME`, `reward: FILE.py:FUNCTION`, or a list of tables with `type` and `weight`."""
+    """Summed by weight: `reward: NAME`, `FILE.py:FUNCTION`, `FILE.py`, or a list of tables with `type` and `weight`."""
     reward_model: tuple[ModelConfig, ...] = ()
     """A trained reward model, or a list of them as an ensemble, for the reward `reward_model`."""
     cost: tuple[RewardPart, ...] = ()
@@ -209,8 +209,13 @@ class Recipe(PartConfig):
     @property
     def digest(self) -> str:
         """A hash of everything that decides the result, for `summary.json`."""
-        text = json.dumps(self.model_dump(mode="json", exclude=TITLES), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.deciding(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide the result: no titles, and of plugin files not the folder they lie in."""
+        told = self.model_dump(mode="json", exclude=TITLES)
+        told["plugins"]["paths"] = [Path(spec).name for spec in self.plugins.paths]
+        return told
 
     def as_yaml(self) -> str:
         """The resolved recipe, as it is written into the run's folder."""
@@ -228,7 +233,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
     data = expand_variables(apply_overrides(data, overrides or {}))
     data.setdefault("name", name)
     single = "stages" not in data
-    data = with_reward_files_as_plugins(_stages_of(data))
+    data = with_reward_files_as_plugins(_stages_of(data), folder)
     if folder is not None:
         data = with_plugin_paths_beside(data, folder)
     try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from rlhf.config.reward_functions import only_reward_function
 from rlhf.errors import ConfigError, nearest
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -186,8 +187,12 @@ def _same_part(default: Any, own: Any) -> bool:
 # --- rewards and plugins in files of their own -----------------------------------------------------------------------
 
 
-def with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
-    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it; so does `cost`."""
+def with_reward_files_as_plugins(data: dict[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """`reward: FILE.py:FUNCTION` names a one-file plugin and the reward in it; so does `cost`.
+
+    `FILE.py` alone is enough where one function of it could be a reward; it is looked for beside the recipe, in
+    `folder`, first. Raises `ConfigError` where there is no such function, or more than one.
+    """
     settings = table_at(data, "plugins")
     paths = _paths(settings)
     evaluation = data.get("evaluation")
@@ -195,7 +200,7 @@ def with_reward_files_as_plugins(data: dict[str, Any]) -> dict[str, Any]:
     for table in (*data["stages"].values(), *(side for side in sides if isinstance(side, dict))):
         for key in {"reward", "cost"} & table.keys():
             items = table[key] if isinstance(table[key], list | tuple) else [table[key]]
-            table[key] = [_named_reward(item, paths) for item in items]
+            table[key] = [_named_reward(item, paths, folder) for item in items]
     data["plugins"] = settings | {"paths": paths}
     return data
 
@@ -207,9 +212,11 @@ def _paths(settings: Mapping[str, Any]) -> list[str]:
     return list(paths)
 
 
-def _named_reward(item: Any, paths: list[str]) -> Any:
+def _named_reward(item: Any, paths: list[str], folder: Path | None) -> Any:
     table = {"type": item} if isinstance(item, str) else item
     name = table.get("type") if isinstance(table, Mapping) else None
+    if isinstance(name, str) and name.endswith(".py"):
+        name = f"{name}:{only_reward_function(Path(_beside(name, folder) if folder else name))}"
     if not isinstance(name, str) or ".py:" not in name:
         return table
     if name not in paths:

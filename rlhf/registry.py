@@ -24,6 +24,9 @@ _CONTEXT: Mapping[Kind, tuple[str, ...]] = {
     "tracker": ("folder",),
 }
 """What a factory is given besides its config."""
+_HOW_A_FUNCTION_HAS_SOME = (
+    "A function's are its keyword-only parameters with a default: def f(completions, *, alpha=0.5)."
+)
 
 
 class Register(Protocol):
@@ -41,6 +44,8 @@ class Entry:
     factory: Callable[..., Any]
     config: type[BaseModel] | None
     owner: str
+    options: type[BaseModel] | None = None
+    """Of a plain function, which is called and not built: what checks its keyword-only parameters."""
 
 
 class Registry:
@@ -81,19 +86,21 @@ class Registry:
     def check(
         self, kind: Kind, name: str, options: Mapping[str, Any], where: str = "", beside: Iterable[str] = ()
     ) -> BaseModel | None:
-        """The part's options, checked against its own config class; None for a part that takes none.
+        """The part's options, checked against its own config class, or a function's; None for a part that takes none.
 
         `beside`: keys of the same table that are not the part's, one of which may have been meant.
         """
         entry = self.get(kind, name, where)
-        if entry.config is None:
-            if options:
-                hint = nearest(next(iter(options)), beside)
-                raise ConfigError(
-                    f"{where or name}: {kind} {name!r} takes no options, given {', '.join(options)}.{hint}"
-                )
-            return None
-        return validated(entry.config, options, where or name)
+        schema = entry.config or entry.options
+        if schema is not None and (entry.config or schema.model_fields):
+            return validated(schema, options, where or name)
+        if options:
+            hint = nearest(next(iter(options)), beside)
+            plain = f" {_HOW_A_FUNCTION_HAS_SOME}" if entry.options else ""
+            raise ConfigError(
+                f"{where or name}: {kind} {name!r} takes no options, given {', '.join(options)}.{hint}{plain}"
+            )
+        return None
 
     def build(self, kind: Kind, name: str, options: Mapping[str, Any], *context: Any, where: str = "") -> Any:
         """Build the part: `factory(config, *context)`."""

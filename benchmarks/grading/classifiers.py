@@ -153,9 +153,12 @@ def abstains(data: Path) -> list[Line]:
     known = [row for row in read(data, "honest/selfaware.jsonl") if row["answerable"] and row["answer"]]
     items = [Item(question=row["question"], answer=row["answer"][0]) for row in known]
     said = fit(task, *_prepared(task, examples)).probabilities(inputs_of(task, items))[:, 0]
-    figure = estimated(np.zeros(len(said)), said, [row["question"] for row in known])
+    questions, informs = [row["question"] for row in known], np.zeros(len(said))
     what = "known answers of SelfAware are no abstention"
-    return [*lines, Line(what=what, split="another file", contender="abstains", estimate=figure)]
+    for name, scores in (("abstains", said), ("majority", informs)):
+        figure = estimated(informs, scores, questions)
+        lines.append(Line(what=what, split="another file", contender=name, estimate=figure))
+    return lines
 
 
 def _compared(

@@ -26,6 +26,7 @@ class Line:
     estimate: Estimate
     measure: str = "accuracy"
     goal: str = ""
+    made_by: str = ""
 
 
 def accuracy(wanted: Floats, said: Floats) -> float:
@@ -62,15 +63,16 @@ def estimated(
 
 def as_markdown(lines: Sequence[Line]) -> str:
     """The table; a cell that repeats the one above it is left empty."""
-    rows = ["| agreement on | split | contender | measure | figure | 95 % interval | rows | goal |", "|---" * 8 + "|"]
+    columns = ("agreement on", "split", "contender", "measure", "figure", "95 % interval", "rows", "goal", "made by")
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     above: tuple[str, str] = ("", "")
     for line in lines:
         e = line.estimate
         here = (line.what, line.split)
-        what, split = ("", "") if here == above else here
+        what, split, made_by = ("", "", "") if here == above else (*here, f"`{line.made_by}`")
         cells = [
             what, split, line.contender, line.measure, f"{e.value:.3f}", f"[{e.low:.3f}, {e.high:.3f}]", str(e.n),
-            line.goal,
+            line.goal, made_by,
         ]  # fmt: skip
         rows.append("| " + " | ".join(cells) + " |")
         above = here

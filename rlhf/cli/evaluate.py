@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlhf.cli.multiple_choice import MULTIPLE_CHOICE, by_multiple_choice
 from rlhf.cli.options import JsonOption
 from rlhf.cli.terminal import output_to_stderr, print_json, print_table
 
@@ -22,7 +24,12 @@ def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A model's folder (runs/NAME/STAGE/model) or hub name.")
     ],
-    suite: Annotated[str, typer.Option(metavar="NAME", help="Which prompts and graders.")] = "3h",
+    suite: Annotated[
+        str, typer.Option(metavar="NAME", help="Which prompts and graders: 3h, or truthfulqa_mc with --data.")
+    ] = "3h",
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows of TruthfulQA, for --suite truthfulqa_mc.")
+    ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="MODEL", help="A model to compare with, on the same prompts.")
     ] = None,
@@ -43,8 +50,12 @@ def evaluate(
 ) -> None:
     """Grade a model's answers as helpful, honest and harmless, with 95 % intervals over prompts.
 
-    The last five options say how MODEL answers; a baseline always answers as it is.
+    The last five options say how MODEL answers; a baseline always answers as it is. With `--suite truthfulqa_mc`
+    nothing is sampled: MC1 and MC2 say how likely the models find TruthfulQA's answers (Lin et al. 2022).
     """
+    if suite == MULTIPLE_CHOICE or data is not None:
+        by_multiple_choice(model, baseline, suite, data, json=json)
+        return
     from rlhf.config import AnswersConfig
     from rlhf.runtime.evaluating import evaluate_models
     from rlhf.validation import validated

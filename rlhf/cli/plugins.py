@@ -114,7 +114,7 @@ def _print(info: PluginInfo, entries: list[Entry]) -> None:
 def _print_options(entry: Entry) -> None:
     from rlhf.testing.part_options import options_of
 
-    options = options_of(entry.config)
+    options = options_of(entry.config or entry.options)
     if options:
         rows = [[f"    {option.name}", option.type, option.default, option.doc] for option in options]
         print_table(["    option", "type", "default", "meaning"], rows)
@@ -125,7 +125,7 @@ def _print_options(entry: Entry) -> None:
 def _part_as_dict(entry: Entry) -> dict[str, Any]:
     from rlhf.testing.part_options import options_of
 
-    options = [dataclasses.asdict(option) for option in options_of(entry.config)]
+    options = [dataclasses.asdict(option) for option in options_of(entry.config or entry.options)]
     return {"kind": entry.kind, "name": entry.name, "doc": _summary(entry), "options": options}
 
 

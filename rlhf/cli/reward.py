@@ -24,6 +24,9 @@ from rlhf.cli.trial import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rlhf.testing.rows import TriedRows
     from rlhf.testing.trying import Trial
 
 app = typer.Typer(no_args_is_help=True, help="Try a reward on data.")
@@ -36,7 +39,7 @@ def reward() -> None:
 
 @app.command("test")
 def try_reward(
-    reward: Annotated[str, typer.Argument(metavar="REWARD", help="FILE.py:FUNCTION, or the name of a reward.")],
+    reward: Annotated[str, typer.Argument(metavar="REWARD", help="FILE.py:FUNCTION, FILE.py that has one, or a name.")],
     data: Annotated[
         Path, typer.Option(metavar="FILE", help="Rows with completions: samples.jsonl, any format of docs/data.md.")
     ],
@@ -69,6 +72,8 @@ def try_reward(
         warn_left_out(rows)
         print_trial(trial, show)
         _print_summary(trial)
+        if not trial.values and not trial.num_errors and not trial.num_faults:
+            typer.echo(_why_none(rows, getattr(judge, "optional_columns", ())), err=True)
     if trial.num_faults or not trial.values:
         raise typer.Exit(1)
 
@@ -84,6 +89,17 @@ def _summary(trial: Trial) -> dict[str, Any]:
         "chosen_over_rejected": estimate_dict(trial.in_order),
         "rows_per_second": len(trial.tried) / trial.seconds if trial.seconds else None,
     }
+
+
+def _why_none(rows: TriedRows, optional: Sequence[str]) -> str:
+    """What it may mean that a reward answered None for every row."""
+    known = {name for row in rows.rows for name in row.prompt.metadata}
+    known |= {"reference"} if any(row.prompt.reference is not None for row in rows.rows) else set()
+    columns = ", ".join(sorted(known)) or "none besides prompt and completion"
+    absent = [name for name in optional if name not in known]
+    why = f"it looks for {', '.join(map(repr, absent))}, which the data does not have" if absent else ""
+    why = why or "it looks for a column the data does not have, or for something no completion holds"
+    return f"None for every row: None says that a reward does not apply; perhaps {why}. Columns: {columns}."
 
 
 def _print_summary(trial: Trial) -> None:

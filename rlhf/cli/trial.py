@@ -22,7 +22,11 @@ LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Read 
 ShowOption = Annotated[int, typer.Option(min=0, metavar="N", help="Completions shown in the table.")]
 ColumnOption = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="OURS=THEIRS", help="A column of another name: completion=answer. Repeatable."),
+    typer.Option(
+        "--column",
+        metavar="NAME=COLUMN",
+        help="Read COLUMN of the file as NAME: `completion=answer` judges the column `answer`. Repeatable.",
+    ),
 ]
 OptionArguments = Annotated[
     list[str] | None, typer.Argument(metavar="[key=value ...]", help="Options of the part, as in a recipe.")
@@ -40,13 +44,16 @@ def read_data(file: Path, columns: Iterable[str] | None, limit: int | None) -> T
     for word in columns or ():
         ours, separator, theirs = word.partition("=")
         if not (ours and separator and theirs):
-            raise ConfigError(f"--column {word}: write OURS=THEIRS, as in completion=answer")
+            raise ConfigError(
+                f"--column {word}: write NAME=COLUMN, the name that is wanted and then the file's own, as in "
+                "completion=answer"
+            )
         renamed[ours] = theirs
     data = read_tried_rows(file, renamed, limit)
     if not any(row.completions for row in data.rows):
         raise DataError(
-            f"{file}: its rows hold no completions to judge. Known columns are in docs/data.md; one of another name is "
-            f"given with --column completion=NAME."
+            f"{file}: its rows hold no completions to judge. Known columns are in docs/data.md; where the completions "
+            f"are in another column, --column completion=COLUMN reads it as such."
         )
     return data
 
@@ -64,6 +71,8 @@ def find_judge(kind: Kind, part: str, words: Iterable[str] | None, plugin_files:
     name = part
     if _is_file(part):
         name = part.partition(".py:")[2] or _only_one(kind, part, plugins.infos[-1].parts)
+        if f"{kind} {name}" not in plugins.infos[-1].parts:  # a plain function, which is a reward once it is named
+            plugins = load_plugins(PluginSettings(paths=(*files[:-1], f"{part}:{name}")))
     entry = plugins.registry.get(kind, name)
     judge = build_judge(plugins.registry, entry, options)
     return _apart(judge, name, options, plugins) if kind == "reward" else judge
@@ -94,7 +103,9 @@ def _apart(judge: Judge, name: str, options: dict[str, Any], plugins: Plugins) -
         return judge
     known = plugins.fingerprints(guests_only=True)
     setup = HostSetup(part=part, where="reward", plugins=plugins.settings, fingerprints=known)
-    return RewardJudge(RewardProcess(setup), judge.columns, reads_columns=judge.reads_columns)
+    apart = RewardJudge(RewardProcess(setup), judge.columns, reads_columns=judge.reads_columns)
+    apart.optional_columns = getattr(judge, "optional_columns", ())
+    return apart
 
 
 def _is_file(part: str) -> bool:
@@ -102,11 +113,14 @@ def _is_file(part: str) -> bool:
 
 
 def _only_one(kind: Kind, file: str, parts: Sequence[str]) -> str:
+    from rlhf.config.reward_functions import only_reward_function
     from rlhf.errors import ConfigError
 
     names = [part.removeprefix(f"{kind} ") for part in parts if part.startswith(f"{kind} ")]
     if len(names) == 1:
         return names[0]
+    if not names and kind == "reward":
+        return only_reward_function(Path(file))
     known = ", ".join(names) or "none"
     raise ConfigError(f"{file} registers {known}; say which {kind} is meant, as in {file}:NAME")
 

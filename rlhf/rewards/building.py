@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from rlhf.config import RESERVED_OPTIONS, RewardPart
+from rlhf.config.function_options import FunctionOptions, reserved_parameters
 from rlhf.errors import ConfigError
 from rlhf.protocols import Grader, HeadScores, JudgingRole, Parts, RewardFn
-from rlhf.registry import Registry
+from rlhf.registry import Entry, Registry
 from rlhf.rewards.function import FunctionReward
 from rlhf.types import Rollout
 
@@ -53,7 +54,24 @@ def build_reward(part: RewardPart, registry: Registry, parts: Parts, where: str 
     """The reward `part` names. `where` is the key of the recipe that names it."""
     entry = registry.get("reward", part.type, where)
     if entry.config is None:
-        registry.check("reward", part.type, part.options, where, RESERVED_OPTIONS)
-        return FunctionReward(part.type, entry.factory, timeout=part.timeout, concurrency=part.concurrency)
+        return _function(part, entry, registry, where)
     reward: RewardFn = registry.build("reward", part.type, part.options, parts, where=where)
     return reward
+
+
+def _function(part: RewardPart, entry: Entry, registry: Registry, where: str) -> FunctionReward:
+    """A plain function, with the options the recipe has for it."""
+    taken = reserved_parameters(entry.factory) & part.model_fields_set
+    if taken:
+        raise ConfigError(
+            f"{where}: {min(taken)!r} is a recipe's own key for every reward, so the parameter of that name of "
+            f"{part.type!r} never gets it; rename the parameter"
+        )
+    checked = registry.check("reward", part.type, part.options, where, RESERVED_OPTIONS)
+    return FunctionReward(
+        part.type,
+        entry.factory,
+        timeout=part.timeout,
+        concurrency=part.concurrency,
+        options=checked.given() if isinstance(checked, FunctionOptions) else None,
+    )

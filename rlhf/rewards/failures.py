@@ -87,7 +87,7 @@ def _as_row(rollout: Rollout, score: Score) -> dict[str, object]:
     prompt, completion = rollout.prompt, rollout.completion
     return {
         "error": score.error,
-        "traceback": score.details,
+        "traceback": score.details.splitlines(),  # a text with line ends in it would be one long line
         "prompt": {"id": prompt.id, "messages": prompt.messages, "text": prompt.text, "reference": prompt.reference},
         "metadata": dict(prompt.metadata),
         "completion": {"text": completion.text, "finish_reason": completion.finish_reason},

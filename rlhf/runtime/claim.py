@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from rlhf.errors import ConfigError, RunError, UserError
-from rlhf.recipe import TITLES, Recipe, load_recipe
+from rlhf.recipe import Recipe, load_recipe
+from rlhf.runtime.plugin_copies import keep_plugin_files, require_same_plugin_files
 from rlhf.runtime.run_lock import LOCK_NAME, locked
 from rlhf.tracking.summary import SUMMARY_NAME, read_summary
 
@@ -17,8 +18,8 @@ RECIPE_NAME = "recipe.yaml"
 
 
 @contextmanager
-def claimed(folder: Path, recipe: Recipe, *, resume: bool) -> Iterator[None]:
-    """Hold the run's folder, with the resolved recipe in it; never another run's. Raises `ConfigError`.
+def claimed(folder: Path, recipe: Recipe, note: Callable[[str], None], *, resume: bool) -> Iterator[None]:
+    """Hold the run's folder, with the resolved recipe and its plugin files in it; never another run's.
 
     A run that fails before its first step leaves no folder: the mended command may have the name.
     """
@@ -27,7 +28,10 @@ def claimed(folder: Path, recipe: Recipe, *, resume: bool) -> Iterator[None]:
             _refuse_other_recipe(folder, recipe)
         elif any(path.name != LOCK_NAME for path in folder.iterdir()):
             raise ConfigError(f"run folder {folder} exists; continue it with --resume, or give another with --out DIR")
-        (folder / RECIPE_NAME).write_text(recipe.as_yaml(), encoding="utf-8")
+        kept, notes = keep_plugin_files(recipe, folder)
+        (folder / RECIPE_NAME).write_text(kept.as_yaml(), encoding="utf-8")
+        for text in notes:
+            note(text)
         try:
             yield
         except (RunError, UserError):
@@ -57,13 +61,14 @@ def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
             f"--resume: the recipe differs from the one {folder} was begun with: {_differences(begun, recipe)}; to go "
             f"on as it was begun: rlhf train {saved} --resume --out {folder}"
         )
+    require_same_plugin_files(recipe, folder)
     if (folder / SUMMARY_NAME).is_file() and "stages" in read_summary(folder):  # a single stage's own has no stages
         raise ConfigError(f"--resume: the run in {folder} is finished; see {folder / SUMMARY_NAME}")
 
 
 def _differences(one: Recipe, other: Recipe) -> str:
     """Settings that differ, with both values: `seed: 0 -> 1, ...`."""
-    before, after = (_flat(recipe.model_dump(mode="json", exclude=TITLES)) for recipe in (one, other))
+    before, after = (_flat(recipe.deciding()) for recipe in (one, other))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key)]
     return ", ".join(f"{key}: {before.get(key)!r} -> {after.get(key)!r}" for key in keys)
 

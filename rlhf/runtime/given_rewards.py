@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlhf.config.function_options import function_options
 from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins, PluginSettings, load_plugins
 from rlhf.recipe import Recipe, StageConfig
@@ -16,7 +17,7 @@ from rlhf.runtime.plan import build_algorithm
 from rlhf.validation import validated
 
 GivenReward = str | Mapping[str, Any] | Callable[..., Any]
-"""A name, a table as in a recipe, or a function."""
+"""A name, a table as in a recipe, in which `type` may also be a function, or a function."""
 _OWNER = "given from Python"
 
 
@@ -27,7 +28,8 @@ def with_rewards(recipe: Recipe, rewards: Sequence[GivenReward]) -> tuple[Recipe
     """
     tables = [_table(reward) for reward in rewards]
     given = zip(tables, rewards, strict=True)
-    loose = {table["type"]: reward for table, reward in given if callable(reward) and _is_loose(reward)}
+    functions = ((table, reward.get("type") if isinstance(reward, Mapping) else reward) for table, reward in given)
+    loose = {table["type"]: function for table, function in functions if callable(function) and _is_loose(function)}
     if loose and recipe.runtime.type == "ray":
         raise ConfigError(
             f"rewards: {next(iter(loose))!r} is in no file that other processes could read; on Ray give a function of "
@@ -41,7 +43,7 @@ def with_rewards(recipe: Recipe, rewards: Sequence[GivenReward]) -> tuple[Recipe
     plugins = load_plugins(settings)
     plugins.require_healthy()
     for name, function in loose.items():
-        plugins.registry.add(Entry("reward", name, function, None, _OWNER))
+        plugins.registry.add(Entry("reward", name, function, None, _OWNER, function_options(function)))
     learning = [name for name, stage in recipe.stages.items() if _learns_from_rewards(stage, plugins)]
     if not learning:
         raise ConfigError(f"rewards: no stage of {recipe.name!r} samples, so none would be asked")
@@ -57,7 +59,8 @@ def _table(reward: GivenReward) -> dict[str, Any]:
     if isinstance(reward, str):
         return {"type": reward}
     if isinstance(reward, Mapping):
-        return dict(reward)
+        named = reward.get("type")
+        return dict(reward) | (_table(named) if callable(named) else {})
     if not callable(reward):
         raise ConfigError(f"rewards: a function, a name or a table is needed, given {type(reward).__name__}")
     name = getattr(reward, "__name__", type(reward).__name__).strip("<>")

@@ -74,9 +74,9 @@ def train(
     refuse_while_importing()
     loaded, plugins = prepare(recipe, overrides, rewards)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
-    with claimed(folder, loaded, resume=resume):
+    progress = progress_for(sys.stderr)
+    with claimed(folder, loaded, progress.note, resume=resume):
         started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
-        progress = progress_for(sys.stderr)
         summary: dict[str, Any] = {
             "name": loaded.name,
             "seed": loaded.seed,

@@ -226,7 +226,8 @@ def _options_of(entry: Entry, entries: Sequence[Entry], options: Mapping[str, di
     """Those given for its name, less those that only a part of another kind and this name can mean."""
     namesakes = [other for other in entries if other.name == entry.name and other.kind != entry.kind]
     elsewhere = {name for other in namesakes if other.config is not None for name in other.config.model_fields}
-    own = entry.config.model_fields if entry.config is not None else {}
+    mine = entry.config or entry.options
+    own = mine.model_fields if mine is not None else {}
     given = options.get(entry.name, {})
     return {name: value for name, value in given.items() if name in own or name not in elsewhere}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlhf.protocols import Grader, RewardFn
 from rlhf.testing.building import function_judge
-from rlhf.testing.contract import Subject, judging_checks
+from rlhf.testing.contract import Subject, judging_checks, rows_meant_for
 from rlhf.testing.findings import Check, Finding, run_checks
 from rlhf.testing.footprints import RandomNumbers, Settings, captured_stdout, require_quiet
 from rlhf.testing.rollouts import ordinary_rollouts
@@ -81,7 +81,7 @@ def part_findings(
 def answers_of(build: Callable[[], Judge], rows: Sequence[Rollout] | None = None) -> list[Answer]:
     """What it says of each row it is meant for."""
     judge = build()
-    mine = [row for row in (ordinary_rollouts() if rows is None else rows) if judge.speaks_of(row)]
+    mine = rows_meant_for(judge, rows)
     with captured_stdout():
         return [(verdict.value, verdict.error) for verdict in judge.judge(mine)]
 

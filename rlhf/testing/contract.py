@@ -17,7 +17,7 @@ from rlhf.rewards.building import AsksForModels
 from rlhf.testing.findings import Check, Failed, Skipped, fail
 from rlhf.testing.footprints import require_nothing_left
 from rlhf.testing.hostile_texts import ADVERSARIAL, CHARACTERS, EMPTY, GROUPS, LANGUAGES
-from rlhf.testing.rollouts import rollout
+from rlhf.testing.rollouts import ordinary_rollouts, rollout
 from rlhf.testing.verdicts import BrokenAnswer, Judge, Verdict, cause_of, excerpt
 from rlhf.types import Message, Prompt, Rollout
 
@@ -42,7 +42,7 @@ def judging_checks(subject: Subject) -> list[Check]:
     if missing:
         reason = f"needs the data's {', '.join(map(repr, missing))}: give rows with these columns with --data"
         return [("judging", partial(_skip, reason))]
-    subject = replace(subject, rows=[row for row in subject.rows if judge.speaks_of(row)])
+    subject = replace(subject, rows=rows_meant_for(judge, subject.rows if subject.has_own_rows else None))
     if not subject.rows:
         return [("judging", partial(_skip, f"no row of the data is for the axis {getattr(judge, 'axis', None)!r}"))]
     return [
@@ -57,6 +57,14 @@ def judging_checks(subject: Subject) -> list[Check]:
         ("time", partial(_time, judge, subject)),
         ("nothing left running", partial(require_nothing_left, partial(judge.judge, subject.rows))),
     ]
+
+
+def rows_meant_for(judge: Judge, rows: Sequence[Rollout] | None) -> list[Rollout]:
+    """Those it speaks of; of everyday ones, where none are given, conversations alone for one that reads turns."""
+    if rows is None:
+        everyday = ordinary_rollouts()
+        rows = [row for row in everyday if row.prompt.messages] if getattr(judge, "reads_turns", False) else everyday
+    return [row for row in rows if judge.speaks_of(row)]
 
 
 def _skip(reason: str) -> str:

@@ -46,8 +46,8 @@ class TriedRows:
                 if not there:
                     raise DataError(
                         f"{part} needs the column {name!r}, which {row.where} does not have.{nearest(name, known)} "
-                        f"Columns: {', '.join(known) or 'none besides prompt and completion'}. One of another name is "
-                        f"given with --column {name}=OTHER."
+                        f"Columns: {', '.join(known) or 'none besides prompt and completion'}. Where it has another "
+                        f"name in the file, --column {name}=COLUMN reads that one as {name!r}."
                     )
 
 

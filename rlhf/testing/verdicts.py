@@ -73,6 +73,10 @@ class RewardJudge:
         self.reward = reward
         self.columns = tuple(columns)
         self.reads_columns = reads_columns
+        self.optional_columns: tuple[str, ...] = tuple(getattr(reward, "optional_columns", ()))
+        """Columns it makes do without."""
+        self.reads_turns: bool = getattr(reward, "reads_turns", False)
+        """A plain function that is written for conversations."""
 
     def judge(self, rollouts: Sequence[Rollout]) -> list[Verdict]:
         try:

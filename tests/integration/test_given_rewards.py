@@ -43,6 +43,19 @@ def test_a_function_of_a_file_travels_by_the_file() -> None:
     assert checked.plugins.paths == (f"{__file__}:in_this_file",)
 
 
+def scaled(completions: list[str], *, alpha: float = 1.0) -> list[float]:
+    return [alpha for _ in completions]
+
+
+def test_a_function_in_a_table_has_a_weight_and_options(tmp_path: Path) -> None:
+    def nested(completion: str, *, alpha: float = 1.0) -> float:
+        return alpha
+
+    tables = [{"type": nested, "alpha": 2, "weight": 0.5}, {"type": scaled, "alpha": 3}]
+    run = rlhf.train(recipe(), rewards=tables, out=tmp_path / "run")
+    assert run.metrics[0]["reward/mean"] == 4.0
+
+
 def test_a_function_in_no_file_is_refused_on_ray_with_the_way_out() -> None:
     with pytest.raises(ConfigError, match=r"rewards: 'lambda' is in no file .* \{\"runtime.type\": \"inline\"\}"):
         prepare(recipe("ray"), rewards=[lambda completions: [0.0] * len(completions)])
@@ -86,19 +99,24 @@ rlhf.train({recipe!r}, rewards=[score], out={out!r})
 """
 
 
-def test_a_script_that_trains_when_it_is_imported_is_told_so(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(recipe=recipe(), out=str(tmp_path / "run")))
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
-    assert 'script.py trains when it is imported; put that under `if __name__ == "__main__":`' in done.stderr
-    script.write_text(
-        SCRIPT.replace("rlhf.train(", 'if __name__ == "__main__":\n    rlhf.train(').format(
-            recipe=recipe(), out=str(tmp_path / "run")
-        )
-    )
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
+def ran(script: Path, code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    script.write_text(code.format(recipe=recipe(), out=str(folder)))
+    return subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200)
+
+
+def test_a_script_without_a_guard_trains_once(tmp_path: Path) -> None:
+    """Processes that need its function import it up to where it trains."""
+    done = ran(tmp_path / "script.py", SCRIPT + "print('after')\n", tmp_path / "run")
     assert done.returncode == 0, done.stderr
+    assert done.stdout == "after\n"
     assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_a_script_that_trains_before_it_has_the_function_is_told_so(tmp_path: Path) -> None:
+    early = SCRIPT.replace("def score", "if __name__ != '__main__':\n    rlhf.train({recipe!r})\n\ndef score")
+    done = ran(tmp_path / "script.py", early, tmp_path / "run")
+    assert "script.py trains when it is imported, before it defines 'score'; put that under `if __name__" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 # --- before any model ------------------------------------------------------------------------------------------------

@@ -383,6 +383,41 @@ def test_plugin_file_is_found_in_the_working_folder(
     assert recipe.plugins.paths == ("here.py",)
 
 
+def test_a_file_with_one_function_that_judges_needs_no_name(write: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "raise RuntimeError('run')\n"
+        "def _hidden(completions): ...\n"
+        "def words(text): ...\n"
+        "async def short(prompts, completions, *, alpha=1): ...\n"
+    )
+    recipe = load_recipe(write(yaml.safe_dump(SFT | {"reward": [{"type": "mine.py", "alpha": 2}]})))
+    assert recipe.plugins.paths == (str(tmp_path / "mine.py:short"),)
+    assert [part.type for part in recipe.stages["sft"].reward] == ["short"]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            "def a(completion): ...\ndef b(solution_str): ...\n",
+            r"has 2 functions .*; say which: .*mine.py:a, .*mine.py:b",
+        ),
+        ("def words(text): ...\n", "mine.py has no function of completions, completion, queries, "),
+        ("def words(text: ...\n", r"mine.py, line 1: not valid Python"),
+        (None, r"no such file '.*mine.py'. Did you mean 'mines.py'\?"),
+    ],
+)
+def test_a_file_alone_says_which_functions_it_could_be(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str | None, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mines.py").write_text("")
+    if code is not None:
+        (tmp_path / "mine.py").write_text(code)
+    with pytest.raises(ConfigError, match=words):
+        load_recipe(write(yaml.safe_dump(SFT | {"reward": "mine.py"})))
+
+
 def test_one_file_named_by_two_rewards_is_loaded_once(tmp_path: Path) -> None:
     (tmp_path / "two.py").write_text("def a(completions): ...\ndef b(completions): ...\n")
     spec = str(tmp_path / "two.py")
@@ -412,6 +447,10 @@ def test_digest_is_of_what_decides_the_result() -> None:
     assert load_recipe(SFT | {"name": "x", "description": "y"}).digest == digest
     assert load_recipe(SFT, {"seed": 1}).digest != digest
     assert load_recipe(SFT, {"algorithm.epochs": 2}).digest != digest
+    here, there, other = (
+        load_recipe(SFT | {"plugins": {"paths": [f"{path}:score"]}}).digest for path in ("a.py", "b/a.py", "b/b.py")
+    )
+    assert here == there != other
 
 
 # --- what is shipped -------------------------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,35 +30,55 @@ Group = list[float]
 """What came of each row of a group: 1 right, 0 wrong, 0.5 undecided."""
 
 _BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "``": '"', "''": '"'}
+SUPPORTED, ABOVE = "supported or not", "right above made up"
 _HALUEVAL = ("halueval_qa_one_turn", "halueval_qa_multi_turn")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What came of the rows of some data, and what its rivals do there: theirs, or a share known without looking."""
+
+    data: str
+    measure: str
+    groups: Sequence[Group]
+    rivals: Mapping[str, Sequence[Group] | float] = field(default_factory=dict)
 
 
 def main(data: Path) -> None:
     """Print every figure."""
     print("| data | measure | rows | this package | baselines |\n|---|---|---|---|---|")
-    _fever(_rows(data, "fever_symmetric_v02"))
+    for figure in figures(data):
+        told = (
+            f"{name} {r:.2f}" if isinstance(r, float) else f"{name} {_shown(r)}" for name, r in figure.rivals.items()
+        )
+        count = sum(map(len, figure.groups))
+        print(f"| {figure.data} | {figure.measure} | {count} | {_shown(figure.groups)} | {', '.join(told) or '-'} |")
+
+
+def figures(data: Path) -> Iterator[Figure]:
+    """All there are, of both halves."""
+    yield from _fever(_rows(data, "fever_symmetric_v02"))
     for name in _HALUEVAL:
-        _halueval(name, _rows(data, name))
-    _halueval_in_documents(_rows(data, _HALUEVAL[0]))
-    _general(_rows(data, "halueval_general"))
+        yield from _halueval(name, _rows(data, name))
+    yield from _halueval_in_documents(_rows(data, _HALUEVAL[0]))
+    yield from _general(_rows(data, "halueval_general"))
 
 
 # --- FEVER symmetric: claim and evidence -----------------------------------------------------------------------------
 
 
-def _fever(rows: Sequence[Row]) -> None:
+def _fever(rows: Sequence[Row]) -> Iterator[Figure]:
     seen, unseen = _halves([[_clean(row) for row in group] for group in _groups(rows)])
     threshold = max((0.1 * tenth for tenth in range(11)), key=lambda t: _mean(_by_overlap(seen, t)))
     for half, groups in (("seen half", seen), ("unseen half", unseen)):
         name = f"FEVER symmetric, {half}"
         verdicts = [[(_supports(r), _finding(r)) for r in group] for group in groups]
         right = [[float((found == "supported") == gold) for gold, found in group] for group in verdicts]
-        baselines = f"majority 0.50, word overlap {_figure(_by_overlap(groups, threshold))}"
-        _print(name, "supported or not", right, baselines)
+        yield Figure(name, SUPPORTED, right, {"majority": 0.5, "word overlap": _by_overlap(groups, threshold)})
         for finding in ("supported", "contradicted"):
             wanted = finding == "supported"
             said = [[float(gold == wanted) for gold, found in group if found == finding] for group in verdicts]
-            _print(name, f"precision of `{finding}`", said, "0.50")
+            yield Figure(name, f"precision of `{finding}`", said, {"majority": 0.5})
 
 
 def _by_overlap(groups: Sequence[Sequence[Row]], threshold: float) -> list[Group]:
@@ -115,15 +136,15 @@ def _halves(groups: list[list[Row]]) -> tuple[list[list[Row]], list[list[Row]]]:
 # --- HaluEval QA: a right and a made-up answer to a question, with the passage ---------------------------------------
 
 
-def _halueval(name: str, rows: Sequence[Row]) -> None:
+def _halueval(name: str, rows: Sequence[Row]) -> Iterator[Figure]:
     reward = GroundedReward(GroundedConfig(column="knowledge", no_claims=0.0), None)  # type: ignore[arg-type]
     half = len(rows) // 2
     for which, part in (("seen half", rows[:half]), ("unseen half", rows[half:])):
-        _print_pairs(f"{name}, {which}", part, reward)
-        _print_pairs(f"{name}, {which}, mere phrases", [row for row in part if _are_phrases(row)], reward)
+        yield from _pairs(f"{name}, {which}", part, reward)
+        yield from _pairs(f"{name}, {which}, mere phrases", [row for row in part if _are_phrases(row)], reward)
 
 
-def _print_pairs(name: str, rows: Sequence[Row], reward: GroundedReward) -> None:
+def _pairs(name: str, rows: Sequence[Row], reward: GroundedReward) -> Iterator[Figure]:
     def compare(worth: Callable[[Row, str], float]) -> list[tuple[float, float]]:
         return [(worth(row, "right_answer"), worth(row, "hallucinated_answer")) for row in rows]
 
@@ -133,21 +154,21 @@ def _print_pairs(name: str, rows: Sequence[Row], reward: GroundedReward) -> None
     ours = compare(lambda row, key: _worth(reward, row, key))
     overlap = told_apart(compare(lambda row, key: _overlap(row[key], row["knowledge"])))
     verbatim = told_apart(compare(lambda row, key: float(row[key].strip(" .").lower() in row["knowledge"].lower())))
-    baselines = f"majority 0.50, word overlap {_figure(overlap)}, verbatim in the passage {_figure(verbatim)}"
-    _print(name, "supported or not", told_apart(ours), baselines)
+    rivals = {"majority": 0.5, "word overlap": overlap, "verbatim in the passage": verbatim}
+    yield Figure(name, SUPPORTED, told_apart(ours), rivals)
     shorter = [[_above(right, wrong)] for right, wrong in compare(lambda row, key: -float(len(row[key])))]
     above = [[_above(*pair)] for pair in ours]
-    _print(name, "right above made up", above, f"chance 0.50, the shorter {_figure(shorter)}")
+    yield Figure(name, ABOVE, above, {"chance": 0.5, "the shorter": shorter})
 
 
-def _halueval_in_documents(rows: Sequence[Row]) -> None:
+def _halueval_in_documents(rows: Sequence[Row]) -> Iterator[Figure]:
     """The passages of all questions as the user's documents: the right one must be found first."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "passages.jsonl"
         texts = list(dict.fromkeys(row["knowledge"].strip() for row in rows))
         file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
         reward = GroundedReward(GroundedConfig(documents=(str(file),), no_claims=0.0), None)  # type: ignore[arg-type]
-        _print_pairs(f"{_HALUEVAL[0]}, unseen half, {len(texts)} documents", rows[len(rows) // 2 :], reward)
+        yield from _pairs(f"{_HALUEVAL[0]}, unseen half, {len(texts)} documents", rows[len(rows) // 2 :], reward)
 
 
 def _worth(reward: GroundedReward, row: Row, key: str) -> float:
@@ -174,7 +195,7 @@ def _above(one: float, other: float) -> float:
 # --- HaluEval general: no evidence, so only what is taken for a claim can be told ------------------------------------
 
 
-def _general(rows: Sequence[Row]) -> None:
+def _general(rows: Sequence[Row]) -> Iterator[Figure]:
     marked: list[Group] = []
     for row in rows:
         if row["hallucination"] != "yes":
@@ -183,19 +204,15 @@ def _general(rows: Sequence[Row]) -> None:
         spans = [" ".join(span.split()).strip(" .,") for span in row["hallucination_spans"]]
         inside = [span for span in spans if span and span in " ".join(row["chatgpt_response"].split())]
         marked.append([float(span in claimed) for span in inside])
-    _print("halueval_general", "spans marked by people that are taken for claims", marked, "-")
+    yield Figure("halueval_general", "spans marked by people that are taken for claims", marked)
     none = [[float(not claims_of(row["chatgpt_response"], row["user_query"]))] for row in rows]
-    _print("halueval_general", "answers without any claim", none, "-")
+    yield Figure("halueval_general", "answers without any claim", none)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
-def _print(data: str, measure: str, groups: Sequence[Group], baselines: str) -> None:
-    print(f"| {data} | {measure} | {sum(map(len, groups))} | {_figure(groups)} | {baselines} |")
-
-
-def _figure(groups: Sequence[Group]) -> str:
+def _shown(groups: Sequence[Group]) -> str:
     """The mean over rows, and its interval."""
     chance = random.Random(0)
     kept = [group for group in groups if group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "agreement.py"
 
 
 @pytest.fixture
-def figures(honest_data: Path, capsys: pytest.CaptureFixture[str]) -> dict[tuple[str, str], float]:
+def figures(
+    honest_data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> dict[tuple[str, str], float]:
     spec = importlib.util.spec_from_file_location("grounded_agreement", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module: Any = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # where dataclasses look their annotations up
     spec.loader.exec_module(module)
     module.main(honest_data.parent)
     found = {}

@@ -142,7 +142,10 @@ def test_long_tables_show_both_ends(here: Path, capfd: pytest.CaptureFixture[str
         (["constant", "valeu=1", "--data", "rows.jsonl"], "Did you mean 'value'?"),
         (["mine.py:letters", "words=1", "--data", "rows.jsonl"], "takes no options"),
         (["constant", "--data", "gone.jsonl"], "no file gone.jsonl"),
-        (["constant", "--data", "rows.jsonl", "--column", "completion"], "--column completion: write OURS=THEIRS"),
+        (
+            ["constant", "--data", "rows.jsonl", "--column", "completion"],
+            "--column completion: write NAME=COLUMN, the name that is wanted and then the file's own",
+        ),
         (["reward_model", "--data", "rows.jsonl"], "the stage's reward model cannot be asked"),
     ],
 )
@@ -162,7 +165,23 @@ def test_prompts_alone_hold_nothing_to_judge(here: Path, capfd: pytest.CaptureFi
 def test_a_file_with_one_reward_needs_no_name(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert "1 of 2 completions scored" in said(capfd, "reward", "test", "mine.py", "--data", "rows.jsonl")
     (here / "none.py").write_text("")
-    assert "none.py registers none" in refused(capfd, "reward", "test", "none.py", "--data", "rows.jsonl")
+    assert "none.py has no function of completions, " in refused(
+        capfd, "reward", "test", "none.py", "--data", "rows.jsonl"
+    )
+    (here / "one.py").write_text("def half(completions, *, of=2.0):\n    return [1 / of for _ in completions]\n")
+    assert "mean 0.250" in said(capfd, "reward", "test", "one.py", "of=4", "--data", "rows.jsonl")
+    assert "registers told; say which grader" not in said(capfd, "grade", "rows.jsonl", "--grader", "mine.py", code=0)
+
+
+def test_none_for_every_row_is_explained(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (here / "shy.py").write_text(
+        "def shy(completions, answer=None):\n    return answer or [None for _ in completions]\n"
+        "def mute(completions):\n    return [None for _ in completions]\n"
+    )
+    assert run_command(("reward", "test", "shy.py:shy", "--data", "rows.jsonl")) == 1
+    assert "perhaps it looks for 'answer', which the data does not have. Columns: none" in capfd.readouterr().err
+    assert run_command(("reward", "test", "shy.py:mute", "--data", "rows.jsonl")) == 1
+    assert "None for every row: None says that a reward does not apply; perhaps" in capfd.readouterr().err
 
 
 # --- rlhf grade ------------------------------------------------------------------------------------------------------

@@ -152,6 +152,17 @@ def test_functions_are_called_as_their_parameters_say(function: Any, score: Scor
     assert FunctionReward("theirs", function)([ROW]) == [score]
 
 
+def verl_batch(data_sources: list[str], solution_strs: list[str], ground_truths: list[str], extra_infos: Any) -> Any:
+    assert (data_sources, extra_infos) == (["gsm8k"], [{"data_source": "gsm8k", "level": 2}])
+    return [float(said == truth) for said, truth in zip(solution_strs, ground_truths, strict=True)]
+
+
+def test_verls_batches_have_names_in_the_plural() -> None:
+    reward = FunctionReward("theirs", verl_batch)
+    assert values(reward([ROW])) == [1.0]
+    assert reward.columns == ()
+
+
 def test_ground_truth_is_found_where_verl_keeps_it() -> None:
     def truth(solution_str: str, ground_truth: Any) -> float:
         return float(ground_truth)

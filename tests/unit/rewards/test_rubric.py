@@ -176,7 +176,7 @@ def test_the_first_failure_is_kept_with_its_row_and_traceback(tmp_path: Path) ->
     rubric.score(rollouts(["later"]))
     kept = json.loads((tmp_path / "failed_rewards" / "mine.json").read_text())
     assert kept["error"] == "raised KeyError: 'a'"
-    assert "in broken" in kept["traceback"]
+    assert any(line.endswith("in broken") for line in kept["traceback"])
     assert kept["prompt"]["id"] == "0"
     assert kept["completion"]["text"] == "a"
 

@@ -385,3 +385,10 @@ def test_rollouts_are_as_a_run_shows_them() -> None:
     assert row.prompt.metadata == {"level": 3}
     assert len(row.completion.token_ids) == len(row.completion.logprobs) == 3
     assert {r.prompt.messages is None for r in ordinary_rollouts()} == {True, False}
+
+
+def test_a_function_of_turns_is_checked_with_conversations() -> None:
+    def of_turns(completions: list[list[dict[str, str]]], **kwargs: object) -> list[float]:
+        return [float(len(turns[0]["content"])) for turns in completions]
+
+    check_reward(of_turns)
