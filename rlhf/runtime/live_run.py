@@ -18,7 +18,7 @@ from rlhf.errors import Interrupted, RewardError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Call
-from rlhf.runtime.checkpoints import Checkpoints, read_state
+from rlhf.runtime.checkpoints import Saves, differences, read_manifest, read_state, stage_checkpoints
 from rlhf.runtime.early import EarlyForwards
 from rlhf.runtime.handover import Handover
 from rlhf.runtime.journal import Directive, Journal
@@ -76,7 +76,8 @@ class LiveRun(RunRows):
             self._sampler = Sampler(plan, *given, background=at_once)
         self._kept_ahead: list[dict[str, Any]] = []
         """What a checkpoint has of samples drawn ahead, until the prompts are read again."""
-        self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
+        self._checkpoints = stage_checkpoints(plan, self.note, self.ranks)
+        self._saves = Saves(self._checkpoints, self.ranks, self.note, time.monotonic)
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
         self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
@@ -224,26 +225,28 @@ class LiveRun(RunRows):
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log the step, save when due, and leave when asked to."""
         everything = dict(metrics) | self._rollout_metrics(rollouts) | self._run_metrics()
-        every = self.plan.config.checkpoint.every
-        if every and step % every == 0 and step < self.plan.num_steps:
-            self._save(step)
+        self._checkpoints.require_metric(everything)
         directive = Directive.GO_ON
         if self.ranks.rank == 0:
             directive = self.journal.step(step, everything, [*rollouts, *self._failed])
         self._failed = []
         directive = Directive(self.ranks.agree(directive))
-        if directive is Directive.INTERRUPT and step < self.plan.num_steps:
-            path = self._save(step)
-            raise Interrupted(f"stopped after step {step} of stage {self.plan.name!r}; saved in {path}")
+        leaving, lasts = directive is Directive.INTERRUPT, step < self.plan.num_steps
+        # The line of the step first: a run killed in between resumes before it, and one killed later has it.
+        if lasts and (leaving or self._saves.due(step)):
+            self._save(step, everything, leaving=leaving)
+        self._checkpoints.tell()
         self._ending = self._ending or directive is Directive.END
         if self._sampler is not None and (self._ending or step == self.plan.num_steps):
             self._sampler.settle()
 
     def resume(self) -> int:
         """Take up the newest checkpoint, if there is one; returns the steps already done."""
-        checkpoint = self._checkpoints.latest()
+        checkpoint = self._checkpoints.newest_good()
         if checkpoint is None:
             return 0
+        if differing := differences(read_manifest(checkpoint), self.plan):
+            self.note(f"{checkpoint.name} was written otherwise ({differing}): the run goes on, but not bit for bit")
         state = read_state(checkpoint)
         for role in self._trained_roles():
             self.engines[role].load(checkpoint / role)
@@ -262,8 +265,10 @@ class LiveRun(RunRows):
         """Steps done, the current one included."""
         return self._step
 
-    def close(self) -> None:
-        """Let go the threads that spoke to other processes."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Wait for uploads, unless the run leaves at once; let go the threads that spoke to other processes."""
+        if not at_once:
+            self._checkpoints.settle()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         if self._sampler is not None:
@@ -273,13 +278,20 @@ class LiveRun(RunRows):
             if isinstance(engine, EarlyForwards):
                 engine.close()
 
-    def _save(self, step: int) -> Path:
+    def _save(self, step: int, metrics: Metrics, *, leaving: bool) -> None:
         def write(folder: Path) -> None:
             for role in self._trained_roles():
                 self.engines[role].save(folder / role)
 
+        path = self._saves.save(step, write, self._state(step), metrics, leaving=leaving)
+        if path is not None and self.ranks.rank == 0:
+            self.journal.checkpoint(step, path)
+        if leaving:
+            raise Interrupted(f"stopped after step {step} of stage {self.plan.name!r}; saved in {path}")
+
+    def _state(self, step: int) -> dict[str, Any]:
         assert self._stream is not None
-        state = {
+        return {
             "step": step,
             "version": self._version,
             "tokens_seen": self._tokens_seen,
@@ -289,11 +301,6 @@ class LiveRun(RunRows):
             "before": self.before,
             "ahead": [] if self._sampler is None else self._sampler.ahead.state(step),
         }
-        leads = self.ranks.rank == 0
-        path = self._checkpoints.save(step, write, state, leads=leads, barrier=self.ranks.barrier)
-        if leads:
-            self.journal.checkpoint(step, path)
-        return path
 
     def _trained_roles(self) -> list[str]:
         return [role for role, spec in self.plan.specs.items() if spec.optimizer is not None]
@@ -317,6 +324,7 @@ class LiveRun(RunRows):
         figures = {f"time/{name}": seconds for name, seconds in self._seconds.items()}
         figures["time/step"] = time.monotonic() - self._step_started
         figures["tokens/seen"] = float(self._tokens_seen)
+        figures |= self._saves.metrics()
         left_out = self._stream.position if self._stream is not None else self._left_out()
         figures["data/bad_rows"] = float(getattr(self.dataset, "bad_rows", 0))  # a plugin's data set may not count them
         return figures | {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}

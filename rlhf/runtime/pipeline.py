@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from rlhf.evaluation.report import write_report
 from rlhf.plugins import Plugins, load_plugins, refuse_while_importing
 from rlhf.protocols import Dataset
 from rlhf.recipe import TITLES, Recipe, check_parts, load_recipe
-from rlhf.runtime.checkpoints import Checkpoints
+from rlhf.runtime.checkpoints import newest_good, package_versions, require_upload_place, write_whole
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.given_rewards import GivenReward, with_rewards
 from rlhf.runtime.inline import run_inline
@@ -93,7 +91,7 @@ def train(
         "seed": loaded.seed,
         "recipe_hash": loaded.digest,
         "stages": stages,
-        "versions": _versions(),
+        "versions": package_versions(),
     }
     if loaded.evaluation is not None:
         progress.note(f"evaluating on suite {loaded.evaluation.suite}")
@@ -126,7 +124,8 @@ def _stage(
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan = _with_fresh_model(plan, build_dataset(plan.config, plugins), resume)
     require_one_vocabulary(plan)
-    first_step = 1 + (_steps_saved(plan) if resume else 0)
+    require_upload_place(plan)
+    first_step = 1 + (newest_good(plan, progress.note) if resume else 0)
     started = time.monotonic()
     progress.start(name, plan.num_steps, resumed_from=first_step - 1)
     if plan.runtime.type == "ray":
@@ -162,11 +161,6 @@ def _with_fresh_model(plan: StagePlan, dataset: Dataset, resume: bool) -> StageP
     return plan.with_model(path)
 
 
-def _steps_saved(plan: StagePlan) -> int:
-    steps = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep).steps()
-    return steps[-1] if steps else 0
-
-
 @contextmanager
 def _runner(recipe: Recipe, plugins: Plugins) -> Iterator[RunStage]:
     """How a stage is run: in this process, or on Ray, which is then up for as long as the run."""
@@ -189,7 +183,7 @@ def _claim(folder: Path, recipe: Recipe, *, resume: bool) -> None:
     if resume:
         _refuse_other_recipe(folder, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECIPE_NAME).write_text(recipe.as_yaml(), encoding="utf-8")
+    write_whole(folder / RECIPE_NAME, recipe.as_yaml())
 
 
 def _release(folder: Path) -> None:
@@ -208,6 +202,8 @@ def _seconds_spent(folder: Path) -> float:
 
 def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
     saved = folder / RECIPE_NAME
+    if not saved.is_file() and any(stage.checkpoint.upload for stage in recipe.stages.values()):
+        return  # another machine may have uploaded what this one has not
     if not saved.is_file():
         raise ConfigError(f"--resume: {folder} holds no run (no {RECIPE_NAME})")
     begun = load_recipe(saved)
@@ -276,17 +272,3 @@ def _answers_at(recipe: Recipe, answers: AnswersConfig, folder: Path) -> Answers
 
     models = tuple(map(at, answers.reward_model))
     return answers.model_copy(update={"model": at(answers.model), "reward_model": models})
-
-
-def _versions() -> dict[str, str]:
-    """What a reader needs to run it again."""
-    packages = ("rlhf", "torch", "transformers", "ray", "deepspeed")
-    found = {name: _version(name) for name in packages}
-    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
