@@ -273,7 +273,7 @@ def test_a_run_on_other_workers_or_versions_says_that_it_is_not_the_same_bit_for
 
     assert differences(manifest, plan_of()) == ""
     assert differences(manifest, plan_of(**{"runtime.type": "ray"})) == ""
-    workers = {"runtime.type": "ray", "runtime.workers": {"policy": {"num": 2}}}
+    workers = {"runtime": {"type": "ray", "workers": {"policy": {"num": 2}}}, "engine": {"type": "deepspeed"}}
     assert differences(manifest, plan_of(**workers)) == "policy workers 1, now 2"
     older = manifest.model_copy(update={"versions": manifest.versions | {"torch": "2.9.0"}})
     assert differences(older, plan_of()).startswith("torch 2.9.0, now ")

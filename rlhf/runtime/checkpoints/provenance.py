@@ -49,7 +49,7 @@ def differences(manifest: Manifest, plan: StagePlan) -> str:
     pairs: list[tuple[str, object, object]] = [
         (f"{role} workers", manifest.world_size.get(role), now)
         for role, now in world_sizes(plan).items()
-        if plan.specs[role].optimizer is not None or role == "rollout"
+        if role == "rollout" or plan.specs[role].optimizer is not None
     ]
     now = package_versions()
     pairs += [(name, manifest.versions.get(name), now.get(name)) for name in {**manifest.versions, **now}]
