@@ -195,6 +195,17 @@ def test_a_disk_that_is_full_only_for_the_manifest(scene: Scene, monkeypatch: py
     assert scene.names() == ["step-1"]
 
 
+def test_a_file_that_does_not_reach_the_disk_spoils_the_checkpoint(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its hash is right: it is read from memory."""
+    scene.save(1)
+    monkeypatch.setattr("rlhf.runtime.checkpoints.manifest.sync_file", lambda path: path.suffix == ".bin" and full(0))
+    with pytest.raises(RunError, match=r"step 2 .*No space left.*last good one is step 1"):
+        scene.save(2)
+    assert scene.names() == ["step-1"]
+
+
 def test_room_is_asked_for_before_anything_is_written(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = read_manifest(scene.save(1)).total_bytes
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, needed - 1))
@@ -385,7 +396,9 @@ def test_followers_of_a_leader_that_failed_raise_as_it_does(tmp_path: Path) -> N
 
 
 def test_a_share_that_a_follower_could_not_write_is_not_sealed_without_it(tmp_path: Path) -> None:
-    leader, follower = Scene(tmp_path, ranks=Ranks()), Scene(tmp_path, ranks=Ranks(rank=1))
+    ranks = Ranks(rank=1)
+    ranks.barrier = lambda: ranks.met.append("gone" if not (tmp_path / "step-1.tmp").exists() else "still there")
+    leader, follower = Scene(tmp_path, ranks=Ranks()), Scene(tmp_path, ranks=ranks)
 
     def write_with_a_follower_that_fails(folder: Path) -> None:
         writes("good")(folder)
@@ -394,6 +407,7 @@ def test_a_share_that_a_follower_could_not_write_is_not_sealed_without_it(tmp_pa
 
     with pytest.raises(RunError, match="step 1 could not be written"):
         leader.save(1, write_with_a_follower_that_fails)
+    assert ranks.met == ["agree", "gone", "agree"]  # before the leading one may go on
     assert leader.names() == []
 
 
