@@ -154,6 +154,30 @@ def test_old_copies_are_removed_by_the_same_rules(tmp_path: Path, url: str) -> N
     assert sorted(path.rsplit("/", 1)[-1] for path in fs.ls(root, detail=False)) == ["step-2", "step-4"]
 
 
+def test_a_copy_that_was_half_removed_does_not_count(tmp_path: Path, url: str) -> None:
+    scene = here(tmp_path, url)
+    scene.save(1)
+    scene.checkpoints.settle()
+    remote = RemoteFolder(url, ORIGIN)
+    remote._fs = Cut(remote._fs)
+    with pytest.raises(TimeoutError):
+        remote.remove(1)
+    assert there(url) == []
+
+
+class Cut:
+    """A file system whose connection is lost when it is to remove a whole folder."""
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+
+    def rm(self, path: str, recursive: bool) -> None:
+        raise TimeoutError(path)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fs, name)
+
+
 def test_another_runs_copies_are_neither_taken_nor_removed_and_refused_at_the_start(tmp_path: Path, url: str) -> None:
     other = ORIGIN.model_copy(update={"recipe": "f" * 16})
     scene = Scene(tmp_path / "other" / "checkpoints", upload=url, origin=other)
