@@ -19,6 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from rlhf.config import (
     RESERVED_OPTIONS,
     AnswersConfig,
+    CheckpointConfig,
     ModelConfig,
     OptimizerConfig,
     Part,
@@ -99,15 +100,6 @@ class RowsConfig(PartConfig):
     """Longest prompt in tokens; what the context leaves after `rollout.max_tokens` where absent."""
     overlong: Literal["drop", "cut", "error"] = "drop"
     """Rows longer than the limit: left out, cut, or refused. Counted as `data/dropped` and `data/cut`."""
-
-
-class CheckpointConfig(PartConfig):
-    """When to save what a resumed run needs."""
-
-    every: int = Field(default=0, ge=0)
-    """Steps between checkpoints; 0: only when the run is interrupted."""
-    keep: int = Field(default=2, ge=1)
-    """How many of the latest to keep."""
 
 
 class StageConfig(PartConfig):

@@ -6,6 +6,7 @@ config class, which the part registered; `rlhf.recipe` checks them once plugins 
 
 from __future__ import annotations
 
+from rlhf.config.checkpoints import CheckpointConfig, KeepBestConfig
 from rlhf.config.parts import Part, PartConfig
 from rlhf.config.rewards import RESERVED_OPTIONS, Gate, RewardPart
 from rlhf.config.settings import (
@@ -24,7 +25,9 @@ from rlhf.config.settings import (
 __all__ = [
     "RESERVED_OPTIONS",
     "AnswersConfig",
+    "CheckpointConfig",
     "Gate",
+    "KeepBestConfig",
     "Kind",
     "LoraConfig",
     "ModelConfig",

@@ -10,10 +10,13 @@ Tensors are whole whatever engine wrote them, so a run may continue on another n
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -28,8 +31,11 @@ FILE_BYTES = 2 * 2**30
 Named = Iterator[tuple[str, Tensor]]
 
 
-def write_state(path: Path, tensors: Named, *, role: str, steps: int) -> None:
-    """Write the files into the folder `path`, made where absent; `engine.json` comes last."""
+def write_state(path: Path, tensors: Named, *, role: str, steps: int, engine: str, dtype: torch.dtype) -> None:
+    """Write the files into the folder `path`, made where absent; `engine.json` comes last. All is on disk then.
+
+    `engine` and `dtype`, of its arithmetic, are for who reads it. Raises `OSError`, on a full disk say.
+    """
     path.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
     held: dict[str, Tensor] = {}
@@ -41,14 +47,38 @@ def write_state(path: Path, tensors: Named, *, role: str, steps: int) -> None:
             files.append(_write_file(path, len(files), held))
             held, held_bytes = {}, 0
     files.append(_write_file(path, len(files), held))
-    header = {"format": FORMAT, "role": role, "steps": steps, "files": files}
+    kind = {"engine": engine, "dtype": str(dtype).removeprefix("torch.")}
+    header = {"format": FORMAT, "role": role, "steps": steps, "files": files, **kind}
     (path / "engine.json").write_text(json.dumps(header) + "\n")
+    _to_disk(path / "engine.json")
 
 
 def _write_file(path: Path, number: int, tensors: dict[str, Tensor]) -> str:
     name = f"engine-{number:05}.safetensors"
-    save_file(tensors, path / name)
+    try:
+        save_file(tensors, path / name)
+    except SafetensorError as error:  # its own word for a full disk
+        raise OSError(f"{name}: {error}") from error
+    _to_disk(path / name)
     return name
+
+
+def _to_disk(path: Path) -> None:
+    """On the machine that wrote it: another one may share the folder and not the cache."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+class _Header(BaseModel):
+    """`engine.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: int
+    role: str
+    steps: int = Field(ge=0)
+    files: list[Annotated[str, Field(pattern=r"^engine-\d{5}\.safetensors$")]]
+    """Names, which cannot lead out of the folder."""
 
 
 class SavedTensors(Mapping[str, Tensor]):
@@ -79,18 +109,22 @@ def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) 
     Raises `RunError` where the files are missing or broken, or are of another role or of weights of other shapes.
     """
     try:
-        header = json.loads((path / "engine.json").read_text())
-        tensors = SavedTensors(path, header["files"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise RunError(f"cannot read the saved {role} in {path}: {error}") from error
-    if header["format"] != FORMAT or header["role"] != role:
-        raise RunError(f"{path} holds format {header['format']} of a {header['role']}, not format {FORMAT} of a {role}")
+        header = _Header.model_validate_json((path / "engine.json").read_bytes())
+        if header.format != FORMAT or header.role != role:
+            raise RunError(f"{path} holds format {header.format} of a {header.role}, not format {FORMAT} of a {role}")
+        tensors = SavedTensors(path, header.files)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RunError(f"cannot read the saved {role} in {path}: {' '.join(str(error).split())[:300]}") from error
     saved = {key.removeprefix("weight."): tensors.shape(key) for key in tensors if key.startswith("weight.")}
     if differing := sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name)):
         name = differing[0]
         there, here = saved.get(name, "absent"), shapes.get(name, "absent")
         raise RunError(f"{path} is of another model: {name} is {there} there and {here} here")
-    return tensors, int(header["steps"])
+    for key in tensors:
+        moment, _, name = key.partition(".")
+        if moment in ("exp_avg", "exp_avg_sq") and tensors.shape(key) != shapes.get(name):
+            raise RunError(f"{path} is of another model: {key} is {tensors.shape(key)} there, {shapes.get(name)} here")
+    return tensors, header.steps
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -174,12 +174,16 @@ class DeepSpeedEngine(MicroBatchedEngine):
         failure: OSError | None = None
         if self.processes.rank == 0:
             try:
-                write_state(path, tensors, role=self.spec.role, steps=self.steps)
+                write_state(path, tensors, **self._told_of())
             except OSError as error:
                 failure = error
         for _ in tensors:  # meet the others in what is left to gather
             pass
         self._everyone_done(failure)
+
+    def _told_of(self) -> dict[str, Any]:
+        kind = {"engine": f"deepspeed, zero_stage {self.zero_stage}", "dtype": self.model.precision.compute}
+        return {"role": self.spec.role, "steps": self.steps, **kind}
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         if self._engine is not None and self.spec.optimizer is not None:

@@ -93,7 +93,8 @@ class TorchEngine(MicroBatchedEngine):
     def save(self, path: Path) -> None:
         """Write trained weights, optimizer state, step and random state: `load` continues bit for bit."""
         tensors = chain(model_tensors(self.model, self.optimizer), random_states().items())
-        write_state(path, tensors, role=self.spec.role, steps=self.steps)
+        dtype = self.model.precision.compute
+        write_state(path, tensors, role=self.spec.role, steps=self.steps, engine="torch", dtype=dtype)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote. Raises `RunError` where it is missing, broken or of another model."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlhf.errors import ConfigError, RunError, UserError
 from rlhf.recipe import Recipe, load_recipe
+from rlhf.runtime.checkpoints import write_whole
 from rlhf.runtime.plugin_copies import keep_plugin_files, require_same_plugin_files
 from rlhf.runtime.run_lock import LOCK_NAME, locked
 from rlhf.tracking.summary import SUMMARY_NAME, read_summary
@@ -29,7 +30,7 @@ def claimed(folder: Path, recipe: Recipe, note: Callable[[str], None], *, resume
         elif any(path.name != LOCK_NAME for path in folder.iterdir()):
             raise ConfigError(f"run folder {folder} exists; continue it with --resume, or give another with --out DIR")
         kept, notes = keep_plugin_files(recipe, folder)
-        (folder / RECIPE_NAME).write_text(kept.as_yaml(), encoding="utf-8")
+        write_whole(folder / RECIPE_NAME, kept.as_yaml())
         for text in notes:
             note(text)
         try:
@@ -53,6 +54,8 @@ def _holds_nothing(folder: Path) -> bool:
 
 def _refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
     saved = folder / RECIPE_NAME
+    if not saved.is_file() and any(stage.checkpoint.upload for stage in recipe.stages.values()):
+        return  # another machine may have uploaded what this one has not
     if not saved.is_file():
         raise ConfigError(f"--resume: {folder} holds no run (no {RECIPE_NAME})")
     begun = load_recipe(saved)

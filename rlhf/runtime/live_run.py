@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +18,7 @@ from rlhf.errors import Interrupted, RewardError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Call
-from rlhf.runtime.checkpoints import Checkpoints, read_state
+from rlhf.runtime.checkpoints import Saves, differences, read_manifest, read_state, stage_checkpoints
 from rlhf.runtime.early import EarlyForwards
 from rlhf.runtime.handover import Handover
 from rlhf.runtime.interruption import Interruption
@@ -26,6 +26,7 @@ from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.learning import Learning
 from rlhf.runtime.models import build_encoder
 from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.ranks import Ranks
 from rlhf.runtime.reward_pool import Starter
 from rlhf.runtime.reward_process import RewardProcess
 from rlhf.runtime.role_models import RoleModels
@@ -34,16 +35,6 @@ from rlhf.runtime.sampler import Read, Sampler
 from rlhf.runtime.scoring import Homes, Scorer, StageParts
 from rlhf.runtime.step_figures import StepFigures
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """This process among those that run the same algorithm in step (Ray Train); alone elsewhere."""
-
-    rank: int = 0
-    barrier: Callable[[], None] = lambda: None
-    agree: Callable[[int], int] = lambda directive: directive
-    """The leading rank's number, in every rank."""
 
 
 class LiveRun(RunRows):
@@ -84,9 +75,11 @@ class LiveRun(RunRows):
             self._sampler = Sampler(plan, *given, background=at_once)
         self._kept_ahead: list[dict[str, Any]] = []
         """What a checkpoint has of samples drawn ahead, until the prompts are read again."""
-        self._checkpoints = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep)
+        self._checkpoints = stage_checkpoints(plan, self.note, self.ranks)
+        self._saves = Saves(self._checkpoints, self.ranks, self.note, time.monotonic)
         self._step, self._version, self._tokens_seen, self._ending = 0, 0, 0, False
         self._done, self._state_when_done, self._has_learnt = 0, "", False
+        self._metrics_when_done: Metrics = {}
         self._stream, self._start_position = None, None
         self._failed: list[Rollout] = []
         # Weights that come in flight may be overtaken by newer ones, so each hand-over must be whole.
@@ -238,7 +231,8 @@ class LiveRun(RunRows):
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log the step, save when due, and leave when asked to."""
         everything = dict(metrics) | self._measured(rollouts)
-        self._set_done(step)
+        self._checkpoints.require_metric(everything)
+        self._set_done(step, everything)
         directive = Directive.GO_ON
         if self.ranks.rank == 0:
             directive = self.journal.step(step, everything, [*rollouts, *self._failed])
@@ -246,19 +240,21 @@ class LiveRun(RunRows):
         directive = Directive(self.ranks.agree(directive))
         if directive is Directive.INTERRUPT:
             self.leave()
-        every = self.plan.config.checkpoint.every
-        is_due = directive is Directive.SAVE or (every and step % every == 0)
+        is_due = self._saves.due(step) or directive is Directive.SAVE
         if is_due and step < self.plan.num_steps:  # the line of the step first: a run killed in between repeats it
             self._save()
+        self._checkpoints.tell()
         self._ending = self._ending or directive is Directive.END
         if self._sampler is not None and (self._ending or step == self.plan.num_steps):
             self._sampler.settle()
 
     def resume(self) -> int:
         """Take up the newest checkpoint, if there is one; returns the steps already done."""
-        checkpoint = self._checkpoints.latest()
+        checkpoint = self._checkpoints.newest_good()
         if checkpoint is None:
             return 0
+        if differing := differences(read_manifest(checkpoint), self.plan):
+            self.note(f"{checkpoint.name} was written otherwise ({differing}): the run goes on, but not bit for bit")
         state = read_state(checkpoint)
         for role in self._trained_roles():
             self.engines[role].load(checkpoint / role)
@@ -268,7 +264,7 @@ class LiveRun(RunRows):
         self._start_position, self.before = state["position"], state["before"]
         self._kept_ahead, self._ending = state["ahead"], state["ending"]
         self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
-        self._set_done(self._step)
+        self._set_done(self._step, {})
         if self.rollout is not None:
             self._hand_over(self.policy, self.rollout, self._version)
         return self._step
@@ -282,15 +278,19 @@ class LiveRun(RunRows):
         """Drop what is not finished, save the run as it was after its last step, and raise `Interrupted`."""
         if not self._done:
             raise Interrupted(f"stopped before step 1 of stage {self.plan.name!r} was done; there was nothing to save")
-        raise Interrupted(f"stopped after step {self._done} of stage {self.plan.name!r}; saved in {self._save()}")
+        raise Interrupted(
+            f"stopped after step {self._done} of stage {self.plan.name!r}; saved in {self._save(leaving=True)}"
+        )
 
     @property
     def step(self) -> int:
         """Steps done, the current one included."""
         return self._step
 
-    def close(self) -> None:
-        """Let go the threads that spoke to other processes."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Wait for uploads, unless the run leaves at once; let go the threads that spoke to other processes."""
+        if not at_once:
+            self._checkpoints.settle()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
         if self._sampler is not None:
@@ -300,7 +300,7 @@ class LiveRun(RunRows):
             if isinstance(engine, EarlyForwards):
                 engine.close()
 
-    def _save(self) -> Path:
+    def _save(self, *, leaving: bool = False) -> Path | None:
         """The run as it was when the last step was done; what has begun since has changed nothing else."""
         step = self._done
         if step in self._checkpoints.steps():
@@ -313,13 +313,12 @@ class LiveRun(RunRows):
         state = json.loads(self._state_when_done)
         state["ahead"] = [] if self._sampler is None else self._sampler.ahead.state(step)
         state["ending"] = self._ending
-        leads = self.ranks.rank == 0
-        path = self._checkpoints.save(step, write, state, leads=leads, barrier=self.ranks.barrier)
-        if leads:
+        path = self._saves.save(step, write, state, self._metrics_when_done, leaving=leaving)
+        if path is not None and self.ranks.rank == 0:
             self.journal.checkpoint(step, path)
         return path
 
-    def _set_done(self, step: int) -> None:
+    def _set_done(self, step: int, metrics: Metrics) -> None:
         """Note all that a resumed run must know besides models and samples drawn ahead."""
         state = {
             "step": step,
@@ -330,7 +329,7 @@ class LiveRun(RunRows):
             "rewards": self._scorer.state(),
             "before": self.before,
         }
-        self._done, self._state_when_done = step, json.dumps(state)
+        self._done, self._state_when_done, self._metrics_when_done = step, json.dumps(state), metrics
 
     def _measured(self, rollouts: Sequence[Rollout]) -> Metrics:
         """What the run itself has to say of a step."""
@@ -342,7 +341,7 @@ class LiveRun(RunRows):
         left_out = self._stream.position if self._stream is not None else self._left_out()
         figures |= {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}
         figures["data/bad_rows"] = float(getattr(self.dataset, "bad_rows", 0))  # a plugin's data set may not count them
-        return figures | self._figures.of_time() | {"tokens/seen": float(self._tokens_seen)}
+        return figures | self._saves.metrics() | self._figures.of_time() | {"tokens/seen": float(self._tokens_seen)}
 
     def _trained_roles(self) -> list[str]:
         return [role for role, spec in self.plan.specs.items() if spec.optimizer is not None]

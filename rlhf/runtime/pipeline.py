@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from rlhf.evaluation.report import write_report
 from rlhf.plugins import Plugins, load_plugins, refuse_while_importing
 from rlhf.protocols import Dataset
 from rlhf.recipe import Recipe, check_parts, load_recipe
-from rlhf.runtime.checkpoints import Checkpoints
+from rlhf.runtime.checkpoints import newest_good, package_versions, require_upload_place
 from rlhf.runtime.claim import claimed, how_to_go_on
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.given_rewards import GivenReward, with_rewards
@@ -82,7 +80,7 @@ def train(
             "seed": loaded.seed,
             "recipe_hash": loaded.digest,
             "stages": _run_stages(loaded, plugins, folder, progress, resume),
-            "versions": _versions(),
+            "versions": package_versions(),
         }
         if loaded.evaluation is not None:
             progress.note(f"evaluating on suite {loaded.evaluation.suite}")
@@ -144,10 +142,11 @@ def _stage(
     plan.folder.mkdir(parents=True, exist_ok=True)
     plan = _with_fresh_model(plan, build_dataset(plan.config, plugins), resume)
     require_one_vocabulary(plan)
+    require_upload_place(plan)
     started = time.monotonic()
     plugins.hook.on_run_start(stage=name, recipe=recipe.model_dump(mode="json"), folder=plan.folder)
     while True:
-        saved = _steps_saved(plan) if resume else 0
+        saved = newest_good(plan, progress.note) if resume else 0
         progress.start(name, plan.num_steps, resumed_from=saved)
         if plan.runtime.type == "ray":
             progress.note(f"stage {name}: starting workers")
@@ -157,7 +156,7 @@ def _stage(
             outcome = run_stage(plan, journal, resume)
             break
         except (WorkerDied, ResourceError) as loss:
-            restarts.after(loss, name, finished=journal.last_step, saved=_steps_saved(plan))
+            restarts.after(loss, name, finished=journal.last_step, saved=newest_good(plan, progress.note))
             resume = True
         finally:
             journal.close()
@@ -183,11 +182,6 @@ def _with_fresh_model(plan: StagePlan, dataset: Dataset, resume: bool) -> StageP
     if not (resume and path.is_dir()):
         write_new_model(plan.config.model, dataset, plan.seed, path)
     return plan.with_model(path)
-
-
-def _steps_saved(plan: StagePlan) -> int:
-    steps = Checkpoints(plan.folder / "checkpoints", plan.config.checkpoint.keep).steps()
-    return steps[-1] if steps else 0
 
 
 @contextmanager
@@ -247,17 +241,3 @@ def _answers_at(recipe: Recipe, answers: AnswersConfig, folder: Path) -> Answers
 
     models = tuple(map(at, answers.reward_model))
     return answers.model_copy(update={"model": at(answers.model), "reward_model": models})
-
-
-def _versions() -> dict[str, str]:
-    """What a reader needs to run it again."""
-    packages = ("rlhf", "torch", "transformers", "ray", "deepspeed")
-    found = {name: _version(name) for name in packages}
-    return {"python": platform.python_version(), **{name: text for name, text in found.items() if text}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

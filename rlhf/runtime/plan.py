@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,12 @@ class StagePlan:
     engine: Part
     samples: bool
     """The algorithm samples from the policy, so it runs on actor groups rather than under Ray Train."""
+    run: str
+    """The recipe's name."""
+    identity: str
+    """A hash of all in the recipe that decides what the stage computes: where and by what engine, how often it is saved
+    and what comes after it are not in it. Its checkpoints carry it.
+    """
 
     @property
     def trained(self) -> str:
@@ -88,7 +95,15 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
         specs=specs,
         engine=config.engine,
         samples="rollout" in algorithm.needs,
+        run=recipe.name,
+        identity=_identity(recipe, name),
     )
+
+
+def _identity(recipe: Recipe, name: str) -> str:
+    until = list(recipe.stages)[: list(recipe.stages).index(name) + 1]
+    stages = {one: recipe.stages[one].model_dump(mode="json", exclude={"checkpoint", "engine"}) for one in until}
+    return hashlib.sha256(json.dumps([recipe.seed, stages], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _kinds_and_takers(dataset: Dataset, plugins: Plugins) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlhf.errors import RunError, WorkerDied
 from rlhf.evaluation.statistics import mean_of_groups
-from rlhf.runtime.checkpoints import WRITE_FAILURES
+from rlhf.runtime.checkpoints import WRITE_FAILURES, publish, sync_tree
 from rlhf.runtime.interruption import StepDropped
 from rlhf.runtime.models import save_tokenizer
 
@@ -39,7 +40,8 @@ def drive(run: LiveRun, *, resume: bool) -> StageOutcome:
     except StepDropped:
         run.leave()
     finally:
-        run.close()
+        # Who asks twice to stop leaves at once.
+        run.close(at_once=isinstance(sys.exception(), KeyboardInterrupt))
     held_out = {label: figures for label, figures in (("before", run.before), ("after", after)) if figures}
     return StageOutcome(steps=run.step, held_out=held_out)
 
@@ -61,8 +63,8 @@ def export(run: LiveRun, path: Path) -> None:
         run.engines[run.plan.trained].export(scratch)
         if leads:
             save_tokenizer(run.encoder.tokenizer, scratch)
-            shutil.rmtree(path, ignore_errors=True)
-            scratch.rename(path)
+            sync_tree(scratch)
+            publish(scratch, path)
     except WRITE_FAILURES as error:
         shutil.rmtree(scratch, ignore_errors=True)
         if isinstance(error, WorkerDied):

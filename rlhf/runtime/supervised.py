@@ -22,10 +22,11 @@ from rlhf.runtime.engine_choice import chosen_engine
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.interruption import Interruption
 from rlhf.runtime.journal import Journal
-from rlhf.runtime.live_run import LiveRun, Ranks
+from rlhf.runtime.live_run import LiveRun
 from rlhf.runtime.mailbox import BEAT_SECONDS, Mailbox, PostedJournal, deliver, keep_beating
 from rlhf.runtime.placement import no_place, worker_resources
 from rlhf.runtime.plan import StagePlan, workers_of
+from rlhf.runtime.ranks import Ranks
 from rlhf.runtime.stage import StageOutcome, drive
 from rlhf.runtime.threads import threads_for
 

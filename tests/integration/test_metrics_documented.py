@@ -18,7 +18,7 @@ RECIPES = {
         stages__ppo__monitor=["pocket_helpful", "pocket_honest", "pocket_harmless"],
         stages__ppo__reward=[{"type": "reward_model"}, {"type": "pocket_gold", "on_error": "drop"}],
     ),
-    "raft": pipeline(stages={"sft": SFT, "raft": RAFT}),
+    "raft": pipeline(stages={"sft": SFT, "raft": RAFT}, stages__raft__checkpoint__every=1),
     "groups": pipeline(
         stages={"sft": SFT, "reward": REWARD, "grpo": GRPO},
         stages__grpo__algorithm__correction="token",

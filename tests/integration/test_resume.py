@@ -149,14 +149,14 @@ def test_a_run_that_was_killed_goes_on_from_its_last_checkpoint(models: Path, tm
     assert lines_of(tmp_path / "run") == lines_of(whole.folder)
 
 
-def test_a_damaged_checkpoint_is_refused_by_name(models: Path, tmp_path: Path) -> None:
+def test_the_only_checkpoint_damaged_is_refused_by_name(models: Path, tmp_path: Path) -> None:
     recipe = {**stage("sft", models), "plugins": {"paths": [interrupter(tmp_path, 2)]}}
     assert command(recipe, tmp_path).returncode == 130
     (file,) = (tmp_path / "run" / "checkpoints" / "step-2" / "policy").glob("*.safetensors")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    with pytest.raises(RunError, match=rf"step-2: policy/{file.name} is damaged"):
+    with pytest.raises(RunError, match=rf"is good \(step-2: policy/{file.name}: expected sha256"):
         rlhf.train(tmp_path / "recipe.yaml", out=tmp_path / "run", resume=True)
 
 
