@@ -150,9 +150,7 @@ def _answers(row: Demonstration) -> list[str]:
     return [row.completion] if row.completion else []
 
 
-def split_held_out(
-    records: Sequence[Record | None], count: int, name: str
-) -> tuple[list[Record | None], list[Record]]:
+def split_held_out(records: Sequence[Record | None], count: int, name: str) -> tuple[list[Record | None], list[Record]]:
     """(for training, held out): `count` rows chosen by the hash of what they ask, so the choice needs no seed.
 
     Rows of one prompt are never parted: whole groups are taken while they fit.
