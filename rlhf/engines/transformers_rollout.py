@@ -16,9 +16,9 @@ from rlhf.engines.device_memory import move, release
 from rlhf.engines.export import held_weights
 from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.lora import make_room_for_adapters
+from rlhf.engines.memory_faults import memory_named
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
-from rlhf.engines.memory_faults import memory_named
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.sampling import choose, uniforms
 from rlhf.engines.settings import TransformersRolloutConfig
@@ -95,9 +95,7 @@ class TransformersRollout:
                 whole = [i for i in dict.fromkeys(row.prompt for row in ended) if not writing[i]]
                 yield [(i, [self._completion(row, version) for row in of_prompt[i]]) for i in whole]
 
-    def _remembered(
-        self, written: Iterator[list[_Row]], num_rows: int, sampling: Sampling
-    ) -> Iterator[list[_Row]]:
+    def _remembered(self, written: Iterator[list[_Row]], num_rows: int, sampling: Sampling) -> Iterator[list[_Row]]:
         """The same, with a word on what there was too little memory for."""
         doing = f"writing {num_rows} completions at once, of up to {sampling.max_tokens} tokens"
         with memory_named("the rollout engine", doing, "rollout.engine.batch_size or rollout.max_tokens"):

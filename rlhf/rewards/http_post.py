@@ -2,8 +2,8 @@
 
 The standard library's client: it follows no redirects, uses no proxy, checks certificates, and costs no dependency.
 What passes by itself is tried again (no connection, a connection that broke, time-outs, HTTP 429 and 5xx), after
-growing pauses with jitter, or the pause the server asks for; a server that is away is left alone for a while. A token is
-sent and never shown, also where the server repeats it.
+growing pauses with jitter, or the pause the server asks for; a server that is away is left alone for a while. A token
+is sent and never shown, also where the server repeats it.
 """
 
 from __future__ import annotations

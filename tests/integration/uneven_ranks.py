@@ -45,7 +45,10 @@ class Poisoned(Likelihood):
 def built(model: str, stage: int, folder: Path | None = None) -> DeepSpeedEngine:
     optimizer = OptimizerConfig(lr=1e-2, eps=1e-3, max_skipped=MAX_SKIPPED)
     spec = RoleSpec(
-        role="policy", model=ModelConfig(path=model), optimizer=optimizer, folder=None if folder is None else str(folder)
+        role="policy",
+        model=ModelConfig(path=model),
+        optimizer=optimizer,
+        folder=None if folder is None else str(folder),
     )
     return DeepSpeedEngine(DeepSpeedConfig(zero_stage=stage, micro_batch_tokens=16), spec)
 

@@ -88,8 +88,8 @@ def test_bad_rows_are_an_error_that_names_the_place(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in (good, bad, good, {"prompt": 1, "completion": "a"})))
     with pytest.raises(
         DataError,
-        match=r"2 of 4 rows are bad: .*a\.jsonl, line 2: `completion` is null; .*line 4: `prompt` should be text, is int"
-        r"\. Mend them, or set on_bad_row: skip",
+        match=r"2 of 4 rows are bad: .*a\.jsonl, line 2: `completion` is null; .*line 4: `prompt` should be text, is "
+        r"int\. Mend them, or set on_bad_row: skip",
     ):
         FilesDataset(FilesConfig(path=str(path)))
     dataset = FilesDataset(FilesConfig(path=str(path), on_bad_row="skip"))

@@ -20,9 +20,14 @@ from tests.unit.engines.families import make_batch
 from tests.unit.engines.losses import Likelihood
 
 CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79 GiB.\nIf reserved but .."
-HOST = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+HOST = (
+    "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+)
 KINDS = [
-    (torch.OutOfMemoryError(CUDA), r"ran out of GPU memory while {} \(CUDA out of memory\. Tried .* 79 GiB\.\); lower "),
+    (
+        torch.OutOfMemoryError(CUDA),
+        r"ran out of GPU memory while {} \(CUDA out of memory\. Tried .* 79 GiB\.\); lower ",
+    ),
     (RuntimeError(HOST), r"ran out of host memory while {} \(.*tried to allocate 9 bytes\.\); lower "),
     (MemoryError(), r"ran out of host memory while {} \(MemoryError\); lower "),
 ]

@@ -1,4 +1,4 @@
-"""Trackers: a sink that fails or hangs is named once, dropped and never waited for; TensorBoard gets every figure once."""
+"""A tracker that fails or hangs is named once, dropped and never waited for; TensorBoard gets every figure once."""
 
 from __future__ import annotations
 
