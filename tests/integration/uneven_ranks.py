@@ -1,4 +1,4 @@
-"""What two DeepSpeed processes do when only one of them meets trouble: a NaN in one micro-batch, or nothing to learn."""
+"""What two DeepSpeed processes do when one of them meets trouble: a NaN in one micro-batch, or nothing to learn."""
 
 from __future__ import annotations
 

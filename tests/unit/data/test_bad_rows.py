@@ -143,8 +143,9 @@ for _ in range(900):
 ODD: list[Any] = [
     None, True, 7, 1.5, float("nan"), "", " ", "[", "[]", "[[]]", '[{"role": 1}]', "\ud83d", "a\ufdd0b", "\x00", b"b",
     [], [[]], [None], [7], ["a", 7], [{}], [{"role": 7, "content": "x"}], [{"role": "user"}], [{"from": None}], {},
-    DEEP, {"role": "user"}, {"a": {"b": None}}, datetime(2026, 1, 1, tzinfo=UTC), [{"role": "assistant", "content": "a"}],
-    [{"role": "user", "content": [7]}], [{"role": "user", "content": "q", "weight": "heavy"}],
+    DEEP, {"role": "user"}, {"a": {"b": None}}, datetime(2026, 1, 1, tzinfo=UTC),
+    [{"role": "assistant", "content": "a"}], [{"role": "user", "content": [7]}],
+    [{"role": "user", "content": "q", "weight": "heavy"}],
 ]  # fmt: skip
 """What columns hold that should hold something else."""
 

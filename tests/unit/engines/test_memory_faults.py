@@ -82,7 +82,7 @@ def test_loading_names_the_model(model_path, monkeypatch, error, message) -> Non
 def test_other_errors_come_out_as_they_are(model_path, monkeypatch) -> None:
     engine = TorchEngine(TorchConfig(), spec(model_path("llama")))
     monkeypatch.setattr(engine.model, "forward", failing(RuntimeError("shapes do not match")))
-    with pytest.raises(RuntimeError, match="^shapes do not match$"):
+    with pytest.raises(RuntimeError, match=r"^shapes do not match$"):
         engine.forward(make_batch(LENGTHS))
 
 

@@ -46,9 +46,11 @@ def test_a_disk_that_stays_full_ends_the_run_in_the_end(tmp_path: Path, monkeypa
     monkeypatch.setattr(step_lines, "MOST_WAITING", 3)
     lines = StepLines(tmp_path / "a.jsonl")
     lines.append({"step": 1})
-    with no_file_beyond(5), pytest.raises(RunError, match=r"a\.jsonl: 3 lines could not be written: \[Errno 27\]"):
-        for step in range(2, 9):
-            lines.append({"step": step})
+    with no_file_beyond(5):
+        lines.append({"step": 2})
+        lines.append({"step": 3})
+        with pytest.raises(RunError, match=r"a\.jsonl: 3 lines could not be written: \[Errno 27\]"):
+            lines.append({"step": 4})
     assert read_step_lines(tmp_path / "a.jsonl") == [{"step": 1}]
 
 
