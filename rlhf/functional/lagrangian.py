@@ -24,10 +24,10 @@ def whiten_lagrangian(reward_advantages: Tensor, cost_advantages: Tensor, mask: 
     multiplier steers to, what is left would be blown up to full steps.
     """
     rewards, costs = reward_advantages.double(), cost_advantages.double()  # as `rlhf.functional.masked.whiten`
-    centred = (part - masked_mean(part, mask) for part in (rewards, costs))
+    rewards, costs = rewards - masked_mean(rewards, mask), costs - masked_mean(costs, mask)
     variance = masked_var(rewards, mask) + multiplier**2 * masked_var(costs, mask)
     scale = (1 + multiplier) * torch.rsqrt(variance + WHITEN_EPS)
-    white = lagrangian_advantages(*centred, multiplier) * scale
+    white = lagrangian_advantages(rewards, costs, multiplier) * scale
     return torch.where(mask, white, 0).to(reward_advantages.dtype)
 
 
