@@ -41,7 +41,7 @@ class RowsOptions(PartConfig):
     """What to do about rows with something wrong: stop, naming them; or leave them out, counted in `data/bad_rows`. The
     others come in the order they would have had with them.
     """
-    max_bad_rate: float = Field(default=0.5, ge=0, lt=1)
+    max_bad_rate: float = Field(default=0.5, gt=0, lt=1)
     """With `skip`: the largest share of rows that may be left out."""
     held_out: int = Field(default=0, ge=0)
     """Rows kept from training for evaluation, chosen by the hash of their prompt."""
