@@ -104,7 +104,8 @@ def register_trackers(register: Register) -> None:
     """Add sinks for metrics, named in a recipe as `trackers: [NAME]`.
 
     When: while plugins load. Where: every process, though only the driver opens one.
-    `register(name, factory, config=MyConfig)`; `factory(config, folder: Path) -> Tracker`.
+    `register(name, factory, config=MyConfig)`; `factory(config, folder: Path) -> Tracker`, whose methods are then
+    called in a thread of the tracker's own: open what belongs to a thread (an MLflow run, say) at the first `log`.
     """
 
 

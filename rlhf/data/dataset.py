@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from rlhf.config import PartConfig
-from rlhf.data.files import Documents, HubOptions, SourceRow, read_rows
-from rlhf.data.formats import detect, find_format, read_record, rename
+from rlhf.data.bad_rows import BadRows
+from rlhf.data.files import Documents, HubOptions, SourceRow, read_rows_and_faults
+from rlhf.data.formats import Format, detect, find_format, read_record, rename
 from rlhf.data.readers import Record
 from rlhf.data.records import Records, Turns, split_held_out
 from rlhf.data.turns import Fault
 from rlhf.errors import DataError
 from rlhf.types import Demonstration, Message, Prompt
+
+_LOOKED_AT = 64
+"""Rows whose columns are tried in turn to tell the format: the first may be one of the bad ones."""
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +30,7 @@ class RowsOptions(PartConfig):
     """What becomes of rows, wherever they come from."""
 
     format: str | None = None
-    """The row format by name (docs/data.md); told from the columns of the first row where absent."""
+    """The row format by name (docs/data.md); told from the columns of the first rows where absent."""
     columns: dict[str, str] = Field(default_factory=dict)
     """The format's column -> the data's column, where they differ: `{prompt: question, reference: answer}`."""
     chat: bool = False
@@ -34,7 +38,11 @@ class RowsOptions(PartConfig):
     turns: Turns = "all"
     """Which assistant turns are trained: `all` in one pass, the `last` only, or one sample for `each`."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """What to do about a row with something wrong; skipped rows are counted in `data/bad_rows`."""
+    """What to do about rows with something wrong: stop, naming them; or leave them out, counted in `data/bad_rows`. The
+    others come in the order they would have had with them.
+    """
+    max_bad_rate: float = Field(default=0.5, gt=0, lt=1)
+    """With `skip`: the largest share of rows that may be left out."""
     held_out: int = Field(default=0, ge=0)
     """Rows kept from training for evaluation, chosen by the hash of their prompt."""
     max_rows: int | None = Field(default=None, ge=1)
@@ -79,7 +87,7 @@ class FilesDataset(Records):
         paths = (config.path,) if isinstance(config.path, str) else config.path
         hub = HubOptions(config.split, config.config, config.revision)
         name = ", ".join(paths)
-        records, bad = _read(name, read_rows(paths, config.documents, hub), config)
+        records, bad = _read(name, read_rows_and_faults(paths, config.documents, hub), config)
         kept, held = split_held_out(records, config.held_out, name)
         super().__init__(name, kept, held, config.turns, bad)
 
@@ -94,27 +102,44 @@ class RowsDataset(Records):
         super().__init__("rows", kept, held, config.turns, bad)
 
 
-def _read(name: str, source: Iterable[SourceRow], options: RowsOptions) -> tuple[list[Record], int]:
-    """The records, and how many rows were skipped."""
-    known = find_format(options.format) if options.format else None
-    records: list[Record] = []
-    bad, first_fault = 0, ""
-    for row in islice(source, options.max_rows):
-        values = rename(row.values, options.columns, row.where) if options.columns else row.values
-        known = known or detect(values, row.where)
+def _read(name: str, source: Iterable[SourceRow], options: RowsOptions) -> tuple[list[Record | None], int]:
+    """The records, with None where a row was left out, and how many were."""
+    rows = islice(source, options.max_rows)
+    first = list(islice(rows, _LOOKED_AT))
+    known = find_format(options.format) if options.format else _told_from(first, options)
+    records: list[Record | None] = []
+    bad = BadRows(name)
+    for row in chain(first, rows):
         try:
-            record = read_record(known, row.id, values)
+            record = read_record(known, row.id, _columns(row, options))
         except Fault as fault:
-            if options.on_bad_row == "error":
-                raise DataError(f"{row.where}: {fault}. Mend the row, or set on_bad_row: skip.") from None
-            bad, first_fault = bad + 1, first_fault or f"{row.where}: {fault}"
-            continue
-        records.append(as_chat(record) if options.chat else record)
-    if not records:
-        raise DataError(f"{name}: none of {bad} rows is usable; the first: {first_fault}.")
-    if bad:
-        log.warning("%s: left out %d rows of %d; the first: %s", name, bad, bad + len(records), first_fault)
-    return records, bad
+            bad.add(row.where, str(fault))
+            records.append(None)
+        else:
+            records.append(as_chat(record) if options.chat else record)
+    bad.refuse(len(records), options.max_bad_rate if options.on_bad_row == "skip" else 0.0)
+    if bad.count:
+        log.warning("%s: left out: %s", name, bad.told(len(records)))
+    return records, bad.count
+
+
+def _told_from(rows: Iterable[SourceRow], options: RowsOptions) -> Format:
+    """The format of the first row that has one. Raises what is wrong with the first row where none has."""
+    unknown: DataError | None = None
+    for row in rows:
+        try:
+            return detect(_columns(row, options), row.where)
+        except Fault as fault:
+            unknown = unknown or DataError(f"{row.where}: {fault}.")
+        except DataError as error:
+            unknown = unknown or error
+    raise unknown or DataError("there are no rows.")
+
+
+def _columns(row: SourceRow, options: RowsOptions) -> dict[str, Any]:
+    if row.fault:
+        raise Fault(row.fault)
+    return rename(row.values, options.columns) if options.columns else row.values
 
 
 def as_chat(record: Record) -> Record:

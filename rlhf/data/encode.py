@@ -71,15 +71,22 @@ class Encoder:
         self._text = TextTokenizer(tokenizer)
         self._chat = ChatRenderer(tokenizer, **template_variables) if tokenizer.chat_template else None
         self._bos = _bos_of_plain_text(tokenizer)
+        self._special_ids = frozenset(token_id(tokenizer, name) for name in special_tokens(tokenizer))
 
     # --- one row -------------------------------------------------------------------------------------------------
 
     def encode_prompt(self, prompt: Prompt) -> Prompt | None:
-        """The prompt with its `token_ids`, which end in the generation prompt; None where it is dropped."""
+        """The prompt with its `token_ids`, which end in the generation prompt; None where it is dropped.
+
+        One without any ordinary token, be it empty or of control tokens alone, asks nothing and is always dropped.
+        """
         if prompt.messages is not None:
             ids = self._text.prompt(self._renderer.prompt(prompt.messages))
         else:
             ids = self._bos + self._text.prompt(Rendered(prompt.text or "", (), ()))
+        if all(token in self._special_ids and token != self.tokenizer.unk_token_id for token in ids):
+            self.dropped += 1
+            return None
         if len(ids) > self.max_prompt_length:
             if not self._may_cut(prompt.id, len(ids), self.max_prompt_length):
                 return None
@@ -186,7 +193,7 @@ class Encoder:
         mask = self.tokenizer.mask_token_id
         return Vocabulary(
             size=len(self.tokenizer),
-            special_ids=frozenset(token_id(self.tokenizer, name) for name in special_tokens(self.tokenizer)),
+            special_ids=self._special_ids,
             pad_id=self.pad_id,
             eos_id=self.eos_id,
             mask_id=None if mask is None else int(mask),

@@ -7,14 +7,18 @@ import glob
 import io
 import json
 import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rlhf.data.turns import Fault
 from rlhf.errors import DataError, nearest
 
 Documents = Literal["blank", "lines", "file"]
+Numbered = tuple[int, dict[str, Any] | Fault]
+"""A row's number in its file, from 1, and its columns, or why it has none."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -26,6 +30,8 @@ class SourceRow:
     values: dict[str, Any]
     id: str
     where: str
+    fault: str = ""
+    """Why it could not be read, where it could not while the rows around it can; it has no columns then."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,35 @@ def read_rows(
     Raises:
         DataError: missing or empty file, unknown suffix, malformed row or text that is not UTF-8, with the place.
     """
+    for row in read_rows_and_faults(paths, documents, hub):
+        if row.fault:
+            raise DataError(f"{row.where}: {row.fault}.")
+        yield row
+
+
+def read_rows_and_faults(
+    paths: Sequence[str], documents: Documents = "blank", hub: HubOptions | None = None
+) -> Iterator[SourceRow]:
+    """The same, where a row that cannot be read by itself comes as one with a `fault`.
+
+    Raises:
+        DataError: what is wrong with a whole file.
+    """
     sources = [source for path in paths for source in _resolve(path)]
     for number, source in enumerate(sources):
         name = source.name if isinstance(source, Path) else source
         # Two folders may hold files of one name; ids must still differ, and must not depend on where the folders lie.
         prefix = f"{number}/{name}" if len(sources) > 1 else name
         rows = _read_file(source, documents) if isinstance(source, Path) else _read_hub(source, hub or HubOptions())
+        unit = "line" if isinstance(source, Path) and source.suffix == ".jsonl" else "row"
         empty = True
         for number_in_file, values in rows:
             empty = False
-            yield SourceRow(values, f"{prefix}:{number_in_file}", f"{source}, row {number_in_file}")
+            row_id, where = f"{prefix}:{number_in_file}", f"{source}, {unit} {number_in_file}"
+            if isinstance(values, Fault):
+                yield SourceRow({}, row_id, where, fault=str(values))
+            else:
+                yield SourceRow(values, row_id, where)
         if empty:
             raise DataError(f"{source} has no rows. Check that it was written completely.")
 
@@ -83,9 +108,11 @@ def _resolve(path: str) -> list[Path | str]:
     raise DataError(f"no file {path}.{nearest(local.name, siblings)} For a hub data set write hub:org/name.")
 
 
-def _read_file(path: Path, documents: Documents) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_file(path: Path, documents: Documents) -> Iterator[Numbered]:
     if path.suffix == ".parquet":
         return _parquet(path)
+    if path.suffix == ".jsonl":
+        return _json_lines(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} has an unknown suffix {path.suffix!r}: known are {', '.join(SUFFIXES)}.")
     text = _decode(path)
@@ -95,7 +122,7 @@ def _read_file(path: Path, documents: Documents) -> Iterator[tuple[int, dict[str
         return _documents(text, documents)
     if path.suffix == ".csv":
         return _csv(path, text)
-    return _json_lines(path, text) if path.suffix == ".jsonl" else _json(path, text)
+    return _json(path, text)
 
 
 def _decode(path: Path) -> str:
@@ -105,7 +132,7 @@ def _decode(path: Path) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # Offsets of the exception do not count the byte-order mark.
-        offset = error.start + (3 if raw.startswith(b"\xef\xbb\xbf") else 0)
+        offset = error.start + (len(BOM_UTF8) if raw.startswith(BOM_UTF8) else 0)
         line = raw.count(b"\n", 0, offset) + 1
         raise DataError(
             f"{path} is not UTF-8: byte {raw[offset]:#04x} at offset {offset} (line {line}). Convert it to UTF-8."
@@ -113,54 +140,66 @@ def _decode(path: Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_lines(path: Path) -> Iterator[Numbered]:
+    """Line by line, so that one that was cut or is of another encoding is the fault of no other."""
+    raw = path.read_bytes().removeprefix(BOM_UTF8)
+    if not raw.strip():
+        raise DataError(f"{path} is empty.")
+    if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise DataError(f"{path} is UTF-16, not UTF-8. Convert it to UTF-8.")
     # Not splitlines(): JSON strings may hold U+2028 and the like, which are no line ends here.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(raw.split(b"\n"), start=1):
         if line.strip():
-            yield number, _json_object(line, f"{path}, line {number}")
+            yield number, _json_object(line.rstrip())
 
 
-def _json_object(line: str, where: str) -> dict[str, Any]:
+def _json_object(line: bytes) -> dict[str, Any] | Fault:
     try:
-        value = json.loads(line)
+        return _as_object(json.loads(line.decode("utf-8")))
+    except UnicodeDecodeError as error:
+        return Fault(f"not UTF-8: byte {line[error.start]:#04x} at its offset {error.start}")
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON: {error.msg} at column {error.colno}.") from None
-    return _as_object(value, where)
+        return Fault(f"not valid JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists within lists within lists
+        return Fault(f"not JSON that can be read: {str(error).split(';')[0]}")
 
 
-def _as_object(value: Any, where: str) -> dict[str, Any]:
+def _as_object(value: Any) -> dict[str, Any] | Fault:
     if not isinstance(value, dict):
-        raise DataError(f"{where}: expected an object with named columns, found {type(value).__name__}.")
+        return Fault(f"expected an object with named columns, found {type(value).__name__}")
     return value
 
 
-def _json(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json(path: Path, text: str) -> Iterator[Numbered]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         # Many `.json` files hold one object a line; where the first line stands alone as one, read them so.
         if error.msg == "Extra data":
-            yield from _json_lines(path, text)
+            yield from _json_lines(path)
             return
         raise DataError(f"{path}, line {error.lineno}: not valid JSON: {error.msg} at column {error.colno}.") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON that can be read: {str(error).split(';')[0]}.") from None
     rows = value if isinstance(value, list) else [value]
     for number, row in enumerate(rows, start=1):
-        yield number, _as_object(row, f"{path}, row {number}")
+        yield number, _as_object(row)
 
 
-def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv(path: Path, text: str) -> Iterator[Numbered]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
                 header = len(reader.fieldnames or ())
-                raise DataError(f"{path}, line {reader.line_num}: not the {header} fields of the header row.")
-            yield number, dict(row)
+                yield number, Fault(f"line {reader.line_num} has not the {header} fields of the header row")
+            else:
+                yield number, dict(row)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not valid CSV: {error}.") from None
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet(path: Path) -> Iterator[Numbered]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -175,7 +214,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _documents(text: str, documents: Documents) -> Iterator[tuple[int, dict[str, Any]]]:
+def _documents(text: str, documents: Documents) -> Iterator[Numbered]:
     """Texts of a .txt file; the number is that of the document."""
     if documents == "file":
         pieces = [text]
@@ -188,7 +227,7 @@ def _documents(text: str, documents: Documents) -> Iterator[tuple[int, dict[str,
         yield number, {"text": piece}
 
 
-def _read_hub(name: str, options: HubOptions) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_hub(name: str, options: HubOptions) -> Iterator[Numbered]:
     try:
         import datasets
     except ImportError:

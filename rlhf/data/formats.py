@@ -190,11 +190,11 @@ def detect(row: Row, where: str) -> Format:
     )
 
 
-def rename(row: Row, columns: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The row with `columns` applied: the format's name -> the file's name."""
+def rename(row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
+    """The row with `columns` applied: the format's name -> the file's name. Raises `Fault` where the row lacks one."""
     missing = next((theirs for theirs in columns.values() if theirs not in row), None)
     if missing is not None:
-        raise DataError(f"{where}: no column {missing!r}.{nearest(missing, row)} Columns: {', '.join(row)}.")
+        raise Fault(f"no column {missing!r}.{nearest(missing, row)} Columns: {', '.join(row)}")
     taken = set(columns.values())
     kept = {name: value for name, value in row.items() if name not in taken and name not in columns}
     return kept | {ours: row[theirs] for ours, theirs in columns.items()}
@@ -222,3 +222,5 @@ def read_record(known: Format, row_id: str, row: Row) -> Record:
         if name in row:
             raise Fault(f"`{name}` is null") from None
         raise Fault(f"no column `{name}`; format {known.name} has {known.columns}") from None
+    except RecursionError:
+        raise Fault("its values lie within one another too deeply") from None

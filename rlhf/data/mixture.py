@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from pydantic import Field
@@ -84,7 +85,7 @@ class MixtureDataset:
             next(turns)
         streams = [rows(source, count) for source, count in zip(self._sources, counts, strict=True)]
         for chosen in turns:
-            yield next(streams[chosen])
+            yield _named(next(streams[chosen]), chosen)
 
     def _turns(self, counts: list[int]) -> Iterator[int]:
         """Whose row comes next: the source that is furthest behind its share. `counts` is kept up to date."""
@@ -94,6 +95,19 @@ class MixtureDataset:
             chosen = max(range(len(counts)), key=behind.__getitem__)
             counts[chosen] += 1
             yield chosen
+
+
+def _named(row: T, source: int) -> T:
+    """The row under an id that none of another source has: two folders may hold files of one name, and samples of
+    prompts with one id are compared with each other.
+    """
+    match row:
+        case Prompt() | Demonstration():
+            return replace(row, id=f"{source}/{row.id}")
+        case Ranking() | LabelledCompletion() | SteppedCompletion():
+            return replace(row, prompt=_named(row.prompt, source))
+        case _:
+            return row
 
 
 Build = Callable[[Part], Dataset]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -319,6 +320,9 @@ def _margin(row: Row) -> float:
 
 def _number(value: Any, column: str) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise Fault(f"`{column}` should be a number, is {value!r}") from None
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise Fault(f"`{column}` should be a finite number, is {value!r}")
+    return number

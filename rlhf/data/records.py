@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Literal, TypeVar
 
 from rlhf.data.readers import Record
@@ -17,12 +18,16 @@ T = TypeVar("T")
 
 
 class Records:
-    """The Dataset protocol over records. An epoch's order is a function of (seed, epoch) alone."""
+    """The Dataset protocol over records. An epoch's order is a function of (seed, epoch) alone.
+
+    None stands where a row was left out: it keeps its place, so that the others come in the order they would have
+    with it, and mending a row moves no other.
+    """
 
     def __init__(
         self,
         name: str,
-        records: Sequence[Record],
+        records: Sequence[Record | None],
         held: Sequence[Record] = (),
         turns: Turns = "all",
         bad_rows: int = 0,
@@ -32,13 +37,15 @@ class Records:
         """Rows left out because something was wrong with them (`on_bad_row: skip`)."""
         self._turns = turns
         self._held = held
-        self._prompts = [r.prompt for r in records if r.prompt is not None]
-        demonstrations = [r.demonstration for r in records if r.demonstration is not None]
-        self._demonstrations = [row for whole in demonstrations for row in by_turns(whole, turns)]
-        self._rankings = [r.ranking for r in records if r.ranking is not None]
-        self._labelled = [r.labelled for r in records if r.labelled is not None]
-        self._stepwise = [r.stepwise for r in records if r.stepwise is not None]
-        self._texts = [r.text for r in records if r.text is not None]
+        self._prompts = _column(records, lambda r: r.prompt)
+        demonstrations = _column(records, lambda r: r.demonstration)
+        self._demonstrations = [
+            row for whole in demonstrations for row in ([None] if whole is None else by_turns(whole, turns))
+        ]
+        self._rankings = _column(records, lambda r: r.ranking)
+        self._labelled = _column(records, lambda r: r.labelled)
+        self._stepwise = _column(records, lambda r: r.stepwise)
+        self._texts = _column(records, lambda r: r.text)
         kinds: dict[str, Sequence[object]] = {
             "texts": self._texts,
             "prompts": self._prompts,
@@ -47,7 +54,8 @@ class Records:
             "labelled": self._labelled,
             "stepwise": self._stepwise,
         }
-        self.sizes: Mapping[str, int] = {kind: len(rows) for kind, rows in kinds.items() if rows}
+        there = {kind: sum(row is not None for row in rows) for kind, rows in kinds.items()}
+        self.sizes: Mapping[str, int] = {kind: count for kind, count in there.items() if count}
 
     def texts(self, seed: int, start: int = 0) -> Iterator[str]:
         return self._endless("texts", self._texts, seed, start)
@@ -74,35 +82,47 @@ class Records:
 
     def corpus(self) -> Iterator[str]:
         """All text there is, once: what a tokenizer is trained on."""
-        yield from self._texts
-        for prompt in self._prompts:
+        yield from _present(self._texts)
+        for prompt in _present(self._prompts):
             yield from [message["content"] for message in prompt.messages] if prompt.messages else [prompt.text or ""]
-        for row in self._demonstrations:
+        for row in _present(self._demonstrations):
             yield from _answers(row)
-        for ranking in self._rankings:
+        for ranking in _present(self._rankings):
             yield from ranking.completions
-        for judged in self._labelled:
+        for judged in _present(self._labelled):
             yield judged.completion
-        for stepped in self._stepwise:
+        for stepped in _present(self._stepwise):
             yield from stepped.steps
 
-    def _endless(self, kind: str, rows: Sequence[T], seed: int, start: int) -> Iterator[T]:
+    def _endless(self, kind: str, rows: Sequence[T | None], seed: int, start: int) -> Iterator[T]:
         # Not a generator itself: a kind that is missing is an error at the call, not at the first row.
-        if not rows:
+        if kind not in self.sizes:
             raise DataError(f"{self.name} has no {kind}: it has {', '.join(self.sizes) or 'no rows'}.")
         return endless(rows, seed, start)
 
 
-def endless(rows: Sequence[T], seed: int, start: int) -> Iterator[T]:
-    """Row after row for ever, each epoch in an order of its own; `start` rows are skipped without being visited."""
-    epoch, offset = divmod(start, len(rows))
+def endless(rows: Sequence[T | None], seed: int, start: int) -> Iterator[T]:
+    """Row after row for ever, each epoch in an order of its own; `start` rows are skipped without being visited.
+
+    Places that hold None are passed over, and count neither as rows nor in `start`.
+    """
+    epoch, offset = divmod(start, sum(row is not None for row in rows))
     while True:
         order = list(range(len(rows)))
         # A string seed is hashed with SHA-512: the same on every machine, and near seeds are not alike.
         random.Random(f"{seed}/{epoch}").shuffle(order)
-        for index in order[offset:]:
-            yield rows[index]
+        yield from islice(_present(rows[index] for index in order), offset, None)
         epoch, offset = epoch + 1, 0
+
+
+def _column(records: Sequence[Record | None], part: Callable[[Record], T | None]) -> list[T | None]:
+    """One kind of all records that have it, and None where a row was left out."""
+    found = [(record, None if record is None else part(record)) for record in records]
+    return [kind for record, kind in found if record is None or kind is not None]
+
+
+def _present(rows: Iterable[T | None]) -> Iterator[T]:
+    return (row for row in rows if row is not None)
 
 
 def by_turns(row: Demonstration, turns: Turns) -> list[Demonstration]:
@@ -130,7 +150,7 @@ def _answers(row: Demonstration) -> list[str]:
     return [row.completion] if row.completion else []
 
 
-def split_held_out(records: Sequence[Record], count: int, name: str) -> tuple[list[Record], list[Record]]:
+def split_held_out(records: Sequence[Record | None], count: int, name: str) -> tuple[list[Record | None], list[Record]]:
     """(for training, held out): `count` rows chosen by the hash of what they ask, so the choice needs no seed.
 
     Rows of one prompt are never parted: whole groups are taken while they fit.
@@ -139,19 +159,21 @@ def split_held_out(records: Sequence[Record], count: int, name: str) -> tuple[li
         return list(records), []
     groups: dict[bytes, list[int]] = {}
     for number, record in enumerate(records):
-        groups.setdefault(_digest(_question(record)), []).append(number)
+        if record is not None:
+            groups.setdefault(_digest(_question(record)), []).append(number)
+    num_rows = sum(map(len, groups.values()))
     held: set[int] = set()
     for key in sorted(groups):
         if len(held) + len(groups[key]) <= count:
             held.update(groups[key])
-    if len(held) < count or count >= len(records):
+    if len(held) < count or count >= num_rows:
         raise DataError(
-            f"{name}: held_out is {count}, but only {len(held)} of {len(records)} rows can be kept without one prompt "
+            f"{name}: held_out is {count}, but only {len(held)} of {num_rows} rows can be kept without one prompt "
             f"in both parts, or no row would be left. Ask for fewer."
         )
     return (
         [record for number, record in enumerate(records) if number not in held],
-        [record for number, record in enumerate(records) if number in held],
+        [record for number, record in enumerate(records) if record is not None and number in held],
     )
 
 

@@ -77,13 +77,11 @@ class TextTokenizer:
     def _encode(self, text: str, contents: Sequence[Span]) -> Tokens:
         """Tokens of the text; what spells a special token inside `contents` stays text."""
         hits = list(self._special.finditer(text)) if self._special else []
-        forged = [hit for hit in hits if any(c.start < hit.end() and hit.start() < c.end for c in contents)]
-        if not forged:
+        real = [hit for hit in hits if not any(c.start < hit.end() and hit.start() < c.end for c in contents)]
+        if len(real) == len(hits):
             return self._raw(text)
         tokens, position = Tokens((), ()), 0
-        for hit in hits:
-            if hit in forged:
-                continue
+        for hit in real:
             tokens += _moved(self._raw(text[position : hit.start()], split_special_tokens=True), position)
             tokens += Tokens((token_id(self._tokenizer, hit.group()),), (Span(hit.start(), hit.end()),))
             position = hit.end()

@@ -27,6 +27,9 @@ _ROLES: dict[str, Role] = {
     "function": "tool",
     "ipython": "tool",
 }
+_NO_CHARACTERS = re.compile("[\ud800-\udfff\ufdd0\ufdd1]")
+"""Halves of surrogate pairs, which have no bytes and so no tokens; and what marks contents in `rlhf.data.spans`."""
+
 _TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -40,6 +43,9 @@ def as_text(value: Any, column: str) -> str:
         raise Fault(f"`{column}` is null")
     if not isinstance(value, str):
         raise Fault(f"`{column}` should be text, is {type(value).__name__}")
+    odd = _NO_CHARACTERS.search(value)
+    if odd is not None:
+        raise Fault(f"`{column}` holds U+{ord(odd.group()):04X} at character {odd.start()}, which is no character")
     return value
 
 

@@ -21,6 +21,7 @@ from rlhf.config import RoleSpec
 from rlhf.engines.embedding_noise import noised_embeddings
 from rlhf.engines.layout import Packing
 from rlhf.engines.lora import adapters_off, train_dropout
+from rlhf.engines.memory_faults import TO_LEARN, TO_READ, memory_named
 from rlhf.engines.microbatches import micro_batches, restore, to_device, write_batch
 from rlhf.engines.models import Output, RoleModel, read
 from rlhf.engines.optimizer import learning_rate
@@ -80,16 +81,25 @@ class MicroBatchedEngine(ABC):
         self.model.eval()
         home = batch.inputs.tokens.device
         measured = None if self.spec.teacher is None else FORWARD_KL
-        pieces = [
-            (rows, _moved(self._read(self._here(piece), entropy_grad=False, divergence=measured), home))
-            for rows, piece in self._pieces(batch)
-        ]
-        return restore(pieces, batch)
+        with memory_named(f"the {self.spec.role}", f"reading {self._size_of(batch)}", TO_READ):
+            pieces = [
+                (rows, _moved(self._read(self._here(piece), entropy_grad=False, divergence=measured), home))
+                for rows, piece in self._pieces(batch)
+            ]
+            return restore(pieces, batch)
 
     def _pieces(self, batch: Batch) -> list[tuple[Tensor, Batch]]:
         """This process's rows cut into micro-batches, with their places in it."""
-        budget = self.config.micro_batch_tokens or _TOKENS_AT_ONCE[self.device.type]
-        return micro_batches(batch, budget, self.packing)
+        return micro_batches(batch, self._tokens_at_once, self.packing)
+
+    @property
+    def _tokens_at_once(self) -> int:
+        return self.config.micro_batch_tokens or _TOKENS_AT_ONCE[self.device.type]
+
+    def _size_of(self, batch: Batch) -> str:
+        """What an error says of it."""
+        rows = batch.inputs
+        return f"{len(rows)} rows of {int(rows.lengths_B.sum())} tokens, at most {self._tokens_at_once} tokens at once"
 
     def _here(self, piece: Batch) -> Batch:
         return to_device(piece, self.device)  # type: ignore[type-var]
@@ -114,13 +124,15 @@ class MicroBatchedEngine(ABC):
         count = loss_fn.count(batch)
         if not count > 0:
             raise DataError(f"the batch has nothing to train on: {type(loss_fn).__name__} counts {count}")
-        totals, peaks = self._accumulate(self._mine(batch), loss_fn, count)
-        loss = totals.pop(_LOSS)[0] / count
-        if not math.isfinite(loss):
-            self._drop_gradients()
-            return self._skip(batch, f"loss is {loss}")
-        lr = learning_rate(self.spec.optimizer, self.steps, self.spec.num_steps)
-        norm = self._apply(lr)
+        doing = f"learning in optimizer step {self.steps + 1} from {self._size_of(batch)}"
+        with memory_named(f"the {self.spec.role}", doing, TO_LEARN):
+            totals, peaks = self._accumulate(self._mine(batch), loss_fn, count)
+            loss = totals.pop(_LOSS)[0] / count
+            if not math.isfinite(loss):
+                self._drop_gradients()
+                return self._skip(batch, f"loss is {loss}")
+            lr = learning_rate(self.spec.optimizer, self.steps, self.spec.num_steps)
+            norm = self._apply(lr)
         if not math.isfinite(norm):
             return self._skip(batch, f"gradient norm is {norm} though its loss is finite")
         self.steps += 1

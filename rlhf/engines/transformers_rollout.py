@@ -16,6 +16,7 @@ from rlhf.engines.device_memory import move, release
 from rlhf.engines.export import held_weights
 from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.lora import make_room_for_adapters
+from rlhf.engines.memory_faults import memory_named
 from rlhf.engines.precision import Precision, local_device
 from rlhf.engines.pretrained import context_limit, load_causal_lm
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
@@ -88,10 +89,17 @@ class TransformersRollout:
         size = whole_prompts or self.config.batch_size
         for start in range(0, len(rows), size):
             version = self.version
-            for ended in self._write_batch(prompts, rows[start : start + size], sampling):
+            batch = rows[start : start + size]
+            for ended in self._remembered(self._write_batch(prompts, batch, sampling), len(batch), sampling):
                 writing.subtract(row.prompt for row in ended)
                 whole = [i for i in dict.fromkeys(row.prompt for row in ended) if not writing[i]]
                 yield [(i, [self._completion(row, version) for row in of_prompt[i]]) for i in whole]
+
+    def _remembered(self, written: Iterator[list[_Row]], num_rows: int, sampling: Sampling) -> Iterator[list[_Row]]:
+        """The same, with a word on what there was too little memory for."""
+        doing = f"writing {num_rows} completions at once, of up to {sampling.max_tokens} tokens"
+        with memory_named("the rollout engine", doing, "rollout.engine.batch_size or rollout.max_tokens"):
+            yield from written
 
     def _watch(self, prompt: Prompt, sampling: Sampling) -> StopWatch | None:
         return StopWatch(self.tokenizer, sampling.stop, prompt.token_ids) if sampling.stop else None

@@ -19,6 +19,7 @@ from rlhf.config import ModelConfig
 from rlhf.engines.export import held_weights
 from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.lora import is_adapter
+from rlhf.engines.memory_faults import memory_named
 from rlhf.engines.precision import Precision, handed_dtype, local_device
 from rlhf.engines.pretrained import context_limit
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
@@ -41,6 +42,7 @@ _OURS = frozenset(
 )
 """Arguments of vLLM that follow from the recipe, or from what is safe: no code and no pickles of a checkpoint."""
 
+_TO_WRITE = "rollout.engine.max_sequences, rollout.engine.options.gpu_memory_utilization or rollout.max_tokens"
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine belongs to this process and ends with it
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several actors on one machine must not be bound to the same cores
@@ -107,7 +109,8 @@ class VLLMRollout:
             engine.add_request(str(place), tokens, self._parameters(prompt, sampling), lora_request=self._adapter)
         try:
             while engine.has_unfinished_requests():
-                ended = [output for output in engine.step() if output.finished]
+                with memory_named("the rollout engine", f"writing for {len(prompts)} prompts", _TO_WRITE):
+                    ended = [output for output in engine.step() if output.finished]
                 yield [(int(o.request_id), self._completions(o, sampling.num_samples, version)) for o in ended]
         finally:
             if engine.has_unfinished_requests():  # nobody wants them any more

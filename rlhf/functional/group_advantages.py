@@ -2,6 +2,9 @@
 
 `scores_B` are the rows' scores and `group_B` an integer per row, equal for samples of one prompt (any integers, any
 order). A sample that is alone in its group has nothing to be compared with: its advantage is 0, not its score.
+
+All is computed in float64: in float32 the mean of equal scores may miss them by a digit, and the square of a score
+beyond 1e19 is infinite.
 """
 
 from __future__ import annotations
@@ -19,10 +22,10 @@ def leave_one_out_baseline(scores_B: Tensor, group_B: Tensor, valid_B: Tensor | 
     Rows that are not valid (bool `valid_B`) count for nobody, but still get a baseline themselves.
     """
     valid = torch.ones_like(group_B, dtype=torch.bool) if valid_B is None else valid_B
-    own = torch.where(valid, scores_B, 0)
-    others = _group_sum(valid.to(scores_B.dtype), group_B) - valid.to(scores_B.dtype)
+    own = torch.where(valid, scores_B, 0).double()
+    others = _group_sum(valid.double(), group_B) - valid.double()
     baseline = (_group_sum(own, group_B) - own) / others.clamp(min=1)
-    return torch.where(others > 0, baseline, scores_B)
+    return torch.where(others > 0, baseline, scores_B.double()).to(scores_B.dtype)
 
 
 def rloo_advantages(scores_B: Tensor, group_B: Tensor) -> Tensor:
@@ -35,12 +38,12 @@ def grpo_advantages(scores_B: Tensor, group_B: Tensor, *, divide_by_std: bool) -
 
     `divide_by_std=False` leaves the division out, which weighs every prompt alike (Dr. GRPO, arXiv:2503.20783).
     """
-    size = _group_size(scores_B, group_B)
-    centred = scores_B - _group_sum(scores_B, group_B) / size
+    scores, size = scores_B.double(), _group_size(group_B)
+    centred = scores - _group_sum(scores, group_B) / size
     if not divide_by_std:
-        return centred
+        return centred.to(scores_B.dtype)
     std = (_group_sum(centred.square(), group_B) / (size - 1).clamp(min=1)).sqrt()
-    return centred / (std + GROUP_EPS)
+    return (centred / (std + GROUP_EPS)).to(scores_B.dtype)
 
 
 def maxrl_advantages(scores_B: Tensor, group_B: Tensor) -> Tensor:
@@ -48,8 +51,9 @@ def maxrl_advantages(scores_B: Tensor, group_B: Tensor) -> Tensor:
 
     Dividing by the success rate gives rarely solved prompts the weight that maximising log p(success) gives them.
     """
-    mean = _group_sum(scores_B, group_B) / _group_size(scores_B, group_B)
-    return (scores_B - mean) / (mean + GROUP_EPS)
+    scores = scores_B.double()
+    mean = _group_sum(scores, group_B) / _group_size(group_B)
+    return ((scores - mean) / (mean + GROUP_EPS)).to(scores_B.dtype)
 
 
 def varied_groups(scores_B: Tensor, group_B: Tensor, tolerance: float = 1e-6) -> Tensor:
@@ -71,5 +75,5 @@ def _group_sum(x_B: Tensor, group_B: Tensor) -> Tensor:
     return x_B.new_zeros(len(names)).index_add(0, index_B, x_B)[index_B]
 
 
-def _group_size(scores_B: Tensor, group_B: Tensor) -> Tensor:
-    return _group_sum(torch.ones_like(scores_B), group_B)
+def _group_size(group_B: Tensor) -> Tensor:
+    return _group_sum(torch.ones_like(group_B, dtype=torch.float64), group_B)

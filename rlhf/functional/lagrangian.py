@@ -23,10 +23,12 @@ def whiten_lagrangian(reward_advantages: Tensor, cost_advantages: Tensor, mask: 
     their own deviation they would never become small, however well reward and price cancel: at the very point the
     multiplier steers to, what is left would be blown up to full steps.
     """
-    combined = torch.where(mask, lagrangian_advantages(reward_advantages, cost_advantages, multiplier), 0)
-    variance = masked_var(reward_advantages, mask) + multiplier**2 * masked_var(cost_advantages, mask)
+    rewards, costs = reward_advantages.double(), cost_advantages.double()  # as `rlhf.functional.masked.whiten`
+    rewards, costs = rewards - masked_mean(rewards, mask), costs - masked_mean(costs, mask)
+    variance = masked_var(rewards, mask) + multiplier**2 * masked_var(costs, mask)
     scale = (1 + multiplier) * torch.rsqrt(variance + WHITEN_EPS)
-    return torch.where(mask, (combined - masked_mean(combined, mask)) * scale, 0)
+    white = lagrangian_advantages(rewards, costs, multiplier) * scale
+    return torch.where(mask, white, 0).to(reward_advantages.dtype)
 
 
 def moving_average(average: float | None, value: float, decay: float) -> float:

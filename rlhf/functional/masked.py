@@ -37,10 +37,13 @@ def whiten(x: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
 
     `x` must be the whole global batch: whitening a micro-batch or one rank's rows by itself is another estimator.
     `shift_mean=False` adds the mean back, so that rewards keep their sign (Ziegler et al. 2019, arXiv:1909.08593).
+
+    Computed in float64: in float32 the mean of equal numbers may miss them by a digit, of which an optimizer that
+    divides by the size of gradients makes a full step; and the square of a number beyond 1e19 is infinite.
     """
-    x = torch.where(mask, x, 0)
-    mean = masked_mean(x, mask)
-    white = (x - mean) * torch.rsqrt(masked_var(x, mask) + WHITEN_EPS)
+    exact = torch.where(mask, x, 0).double()
+    mean = masked_mean(exact, mask)
+    white = (exact - mean) * torch.rsqrt(masked_var(exact, mask) + WHITEN_EPS)
     if not shift_mean:
         white = white + mean
-    return torch.where(mask, white, 0)
+    return torch.where(mask, white, 0).to(x.dtype)

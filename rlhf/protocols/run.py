@@ -23,7 +23,10 @@ from rlhf.types import (
 
 
 class Tracker(Protocol):
-    """A sink for metrics. Its failure never stops a run; it is said once and the tracker is dropped."""
+    """A sink for metrics. It never stops a run: one that fails or hangs is said once and dropped.
+
+    Its methods are called in order, in a thread of its own, which is not the one it was made in.
+    """
 
     def log(self, step: int, metrics: Metrics) -> None: ...
 

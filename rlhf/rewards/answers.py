@@ -13,6 +13,7 @@ from rlhf.types import Score
 TOTALS = ("rewards", "reward", "scores", "score")
 """Keys of a dictionary under which the reward itself is looked for, in this order; the others are parts."""
 
+_MOST = 3.4e38  # float32 ends here
 _NO_LISTS = (str, bytes, Mapping, AbstractSet)
 """What can be iterated over and has no order, or letters for items."""
 
@@ -40,6 +41,8 @@ def faulty(score: Score, bounds: tuple[float, float] | None) -> Score:
         return score
     if not math.isfinite(score.value):
         return Score(error=f"gave {score.value}")
+    if abs(score.value) > _MOST:
+        return Score(error=f"gave {score.value:g}, which is infinite in the 32 bits that batches are made of")
     if bounds is not None and not bounds[0] <= score.value <= bounds[1]:
         return Score(error=f"gave {score.value:g}, out of its range of {bounds[0]:g} to {bounds[1]:g}")
     return score

@@ -2,8 +2,8 @@
 
 The standard library's client: it follows no redirects, uses no proxy, checks certificates, and costs no dependency.
 What passes by itself is tried again (no connection, a connection that broke, time-outs, HTTP 429 and 5xx), after
-growing pauses with jitter, or the pause the server asks for. A token is sent and never shown, also where the server
-repeats it.
+growing pauses with jitter, or the pause the server asks for; a server that is away is left alone for a while. A token
+is sent and never shown, also where the server repeats it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from rlhf import __version__
+from rlhf.rewards.circuit import Circuit
 
 MAX_ANSWER_BYTES = 8 * 2**20
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds
@@ -55,6 +56,7 @@ class Endpoint:
     max_attempts: int = 1
     token: str | None = field(default=None, repr=False)
     """Sent as `Authorization: Bearer TOKEN`."""
+    circuit: Circuit = field(default_factory=Circuit, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -69,20 +71,33 @@ class Endpoint:
         that it has judged these rows already.
         """
         key = f'"{uuid.uuid4()}"'
-        for attempt in range(1, self.max_attempts + 1):
+        attempts = self.circuit.attempts(self.max_attempts)
+        for attempt in range(1, attempts + 1):
             try:
-                return self._attempt(body, key)
+                answer = self._attempt(body, key)
             except _Fault as fault:
-                times = "" if attempt == 1 else f" ({attempt} times)"
-                if not fault.passes or attempt == self.max_attempts:
-                    raise PostFailed(f"{self.name} {fault.reason}{times}") from None
-                if fault.wait > LONGEST_PAUSE:
-                    raise PostFailed(
-                        f"{self.name} {fault.reason}, and asks for a pause of {fault.wait:.0f} s; at most "
-                        f"{LONGEST_PAUSE:.0f} s are waited"
-                    ) from None
-                time.sleep(_pause(attempt, fault.wait))
-        raise AssertionError("max_attempts is at least 1")
+                self._leave_or_wait(fault, attempt, attempts)
+            else:
+                self.circuit.answered()
+                return answer
+        raise PostFailed(f"{self.name} {self.circuit.why}")
+
+    def _leave_or_wait(self, fault: _Fault, attempt: int, attempts: int) -> None:
+        """Raise `PostFailed` where there is no other attempt; else let the time pass until there is."""
+        times = "" if attempt == 1 else f" ({attempt} times)"
+        if not fault.passes:
+            self.circuit.answered()
+            raise PostFailed(f"{self.name} {fault.reason}{times}") from None
+        if attempt == attempts:
+            self.circuit.failed(fault.reason)
+            raise PostFailed(f"{self.name} {fault.reason}{times}") from None
+        if fault.wait > LONGEST_PAUSE:
+            self.circuit.failed(fault.reason)
+            raise PostFailed(
+                f"{self.name} {fault.reason}, and asks for a pause of {fault.wait:.0f} s; at most "
+                f"{LONGEST_PAUSE:.0f} s are waited"
+            ) from None
+        time.sleep(_pause(attempt, fault.wait))
 
     def _attempt(self, body: bytes, key: str) -> bytes:
         connection = self._connection()

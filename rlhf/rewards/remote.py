@@ -44,7 +44,8 @@ class RemoteConfig(PartConfig):
     """Seconds one request may take, from the connection to the end of the answer."""
     max_attempts: int = Field(default=4, ge=1)
     """How often a request is made that fails by what may pass: no connection, time-outs, HTTP 429 and 5xx. Pauses grow
-    from half a second, at random, up to a minute; `Retry-After` is kept to.
+    from half a second, at random, up to a minute; `Retry-After` is kept to. After 3 requests in a row that failed so,
+    the service is left alone for 30 s.
     """
 
     @model_validator(mode="after")

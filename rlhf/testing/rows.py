@@ -62,7 +62,11 @@ def read_tried_rows(path: Path, columns: Mapping[str, str] | None = None, limit:
     for source in read_rows([str(path)]):
         if limit is not None and len(rows) >= limit:
             break
-        values = rename(source.values, columns, source.where) if columns else source.values
+        values = source.values
+        try:
+            values = rename(values, columns) if columns else values
+        except Fault as fault:  # the command line named it, so every row should have it
+            raise DataError(f"{source.where}: {fault}.") from None
         known = known or detect(values, source.where)
         try:
             rows.append(_tried(known, source, values))

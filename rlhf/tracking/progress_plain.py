@@ -21,6 +21,7 @@ class PlainProgress:
         self._stage = ""
         self._pace: Pace | None = None
         self._last_line: float | None = None
+        self._lost = 0
 
     def start(self, stage: str, total_steps: int, resumed_from: int = 0) -> None:
         self._stage = stage
@@ -48,7 +49,13 @@ class PlainProgress:
 
     def _say(self, text: str) -> None:
         lead = f"[{self._stage}] " if self._stage else ""
-        print(f"{lead}{text}", file=self._stream, flush=True)
+        before = f"({self._lost} lines could not be written here)\n" if self._lost else ""
+        try:
+            print(f"{before}{lead}{text}", file=self._stream, flush=True)
+        except OSError:  # a full disk, or a reader that left: no reason to end a run; metrics.jsonl has every figure
+            self._lost += 1
+        else:
+            self._lost = 0
 
 
 def progress_line(pace: Pace, metrics: Metrics) -> str:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf.errors import DataError
+from rlhf.errors import DataError, RunError
+
+MOST_WAITING = 10_000
+"""Lines that may wait for room on the disk."""
+
+log = logging.getLogger(__name__)
 
 
 class StepLines:
@@ -18,6 +24,8 @@ class StepLines:
     Opening it for a run whose next step is `first_step` removes the lines at and after that step, which an
     interrupted run logged but whose checkpoint it lost, together with a last line that was cut. The file is closed
     between lines: nothing waits in a buffer, and nothing has to be closed at the end.
+
+    On a disk that is full, lines wait in memory until there is room, and no half line is left behind.
     """
 
     def __init__(self, path: Path, first_step: int = 0) -> None:
@@ -27,10 +35,29 @@ class StepLines:
         if path.exists():
             _rewrite(path, self.kept)
         self._path = path
+        self._waiting: list[bytes] = []
 
     def append(self, row: Mapping[str, Any]) -> None:
-        with self._path.open("ab") as file:
-            file.write(_line(row))
+        """Raises `RunError` once `MOST_WAITING` lines could not be written."""
+        self._waiting.append(_line(row))
+        try:
+            self._write()
+        except OSError as error:
+            if len(self._waiting) == 1:
+                log.warning("%s cannot be written (%s); its lines wait in memory for room", self._path, error)
+            if len(self._waiting) >= MOST_WAITING:
+                raise RunError(f"{self._path}: {MOST_WAITING} lines could not be written: {error}") from error
+
+    def _write(self) -> None:
+        size = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            with self._path.open("ab") as file:
+                file.writelines(self._waiting)
+        except OSError:
+            if self._path.exists():
+                os.truncate(self._path, size)  # what follows must begin a line of its own
+            raise
+        self._waiting.clear()
 
 
 def read_step_lines(path: Path) -> list[dict[str, Any]]:

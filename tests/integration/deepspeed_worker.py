@@ -17,6 +17,7 @@ from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.settings import DeepSpeedConfig
 from rlhf.runtime.handover import require_same
 from rlhf.types import PreferenceBatch, TokenBatch
+from tests.integration.uneven_ranks import idle, poisoned
 from tests.unit.engines.families import make_batch
 from tests.unit.engines.losses import ClippedSurrogate, Likelihood, NotFinite, RankingLoss, experience
 
@@ -116,6 +117,8 @@ def work(rank: int, world_size: int, port: int, model: str, torch_checkpoint: st
             "resumed": resumed_from_torch(model, torch_checkpoint),
             "frozen": frozen(model),
             "bfloat16": in_bfloat16(model),
+            "poisoned": poisoned(model, Path(out)),
+            "idle": idle(model),
         }
         (Path(out) / f"once-{rank}.json").write_text(json.dumps(report))
     torch.distributed.destroy_process_group()

@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from rlhf.config import ModelConfig, RoleSpec
+from rlhf.config import ModelConfig, OptimizerConfig, RoleSpec
 from rlhf.engines.settings import DeepSpeedConfig, TorchConfig
 from rlhf.errors import ConfigError, ResourceError
 from tests.integration.deepspeed_worker import CASES, LENGTHS, _case, one_more, outputs, steps, weights, work
+from tests.integration.uneven_ranks import STAGES, UNEVEN, uneven
 from tests.unit.engines.families import make_batch, write_model
+from tests.unit.engines.losses import Likelihood
 
 pytestmark = [pytest.mark.deepspeed, pytest.mark.slow]
 
@@ -120,6 +122,45 @@ def test_a_step_that_is_not_finite_leaves_no_trace_in_any_stage(results):
         seen = json.loads((results / f"once-{rank}.json").read_text())["skipped"]
         assert len(seen) == 12
         assert seen == {case: [True, True, True] for case in seen}  # skipped; weights kept; the next step as without it
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_nan_in_one_micro_batch_of_one_rank_skips_the_step_of_both(results, stage, what):
+    seen = [json.loads((results / f"once-{rank}.json").read_text())["poisoned"][f"{stage} {what}"] for rank in range(2)]
+    met = [found.pop("met") for found in seen]
+    assert sorted(map(bool, met)) == [False, True], "one rank alone meets it"
+    assert 0 < max(map(max, filter(None, met))) < len(LENGTHS) / 2, "in one of its micro-batches"
+    assert seen[0] == seen[1]
+    problem = "loss is nan" if what == "loss" else "gradient norm is nan though its loss is finite"
+    ended = seen[0].pop("ended")
+    assert ended.startswith(f"the policy's {problem} in optimizer step 2, 3 times in a row; no such step was taken.")
+    assert seen[0] == {
+        "skipped": [{"policy/skipped": 1.0}] * 2,
+        "weights kept": True,
+        "saved is finite": True,
+        "steps": 1,
+    }
+    batches = sorted((results / "poisoned" / f"{stage} {what}" / "not_finite").iterdir())
+    assert [path.name for path in batches] == [f"policy-step-2-{number}.safetensors" for number in (1, 2, 3)]
+    assert torch.equal(load_file(batches[0])["tokens"], make_batch(LENGTHS).tokens)  # the whole batch, written once
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_rank_with_nothing_to_learn_takes_the_same_steps(results, model, stage):
+    """Every process meets the others in every collective, whatever its rows hold."""
+    from rlhf.engines.torch_engine import TorchEngine
+
+    spec = RoleSpec(role="policy", model=ModelConfig(path=model), optimizer=OptimizerConfig(lr=1e-2, eps=1e-3))
+    alone = TorchEngine(TorchConfig(), spec)
+    expected = [alone.train_step(uneven(learns), Likelihood()) for learns in UNEVEN.values()]
+    goes_on = alone.train_step(uneven(UNEVEN["all"]), Likelihood())
+    for rank in range(2):
+        found = json.loads((results / f"once-{rank}.json").read_text())["idle"]
+        for ours, theirs in zip(found[str(stage)], expected, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
+        assert found[f"{stage} refused"] == "the batch has nothing to train on: Likelihood counts 0.0"
+        assert found[f"{stage} goes on"] == pytest.approx(goes_on, rel=1e-4, abs=1e-6)
 
 
 def test_what_the_torch_engine_saved_continues_in_any_stage(results, model, torch_checkpoint):

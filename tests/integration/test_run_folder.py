@@ -209,7 +209,11 @@ def test_what_is_wrong_is_said_before_a_folder_is_made(tmp_path: Path) -> None:
 
 
 def test_skipped_rows_are_reported_at_every_step(tmp_path: Path) -> None:
-    rows = [{"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": " "}, {"prompt": "", "completion": "a"}]
+    good, bad = (
+        {"prompt": "q", "completion": "a"},
+        [{"prompt": "q", "completion": " "}, {"prompt": "", "completion": "a"}],
+    )
+    rows = [good, *bad, good]
     stage = changed(single(SFT), {"data": {"type": "rows", "rows": rows, "on_bad_row": "skip"}})
     run = rlhf.train(stage, out=tmp_path / "run")
     assert [row["data/bad_rows"] for row in run.metrics] == [2.0] * 4

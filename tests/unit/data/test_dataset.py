@@ -87,7 +87,9 @@ def test_bad_rows_are_an_error_that_names_the_place(tmp_path: Path) -> None:
     good, bad = {"prompt": "q", "completion": "a"}, {"prompt": "q", "completion": None}
     path.write_text("".join(json.dumps(row) + "\n" for row in (good, bad, good, {"prompt": 1, "completion": "a"})))
     with pytest.raises(
-        DataError, match=r"a\.jsonl, row 2: `completion` is null\. Mend the row, or set on_bad_row: skip"
+        DataError,
+        match=r"2 of 4 rows are bad: .*a\.jsonl, line 2: `completion` is null; .*line 4: `prompt` should be text, is "
+        r"int\. Mend them, or set on_bad_row: skip",
     ):
         FilesDataset(FilesConfig(path=str(path)))
     dataset = FilesDataset(FilesConfig(path=str(path), on_bad_row="skip"))
@@ -95,7 +97,7 @@ def test_bad_rows_are_an_error_that_names_the_place(tmp_path: Path) -> None:
 
 
 def test_a_data_set_of_bad_rows_alone_is_an_error() -> None:
-    with pytest.raises(DataError, match="none of 1 rows is usable; the first: rows\\[0\\]: `prompt` is empty"):
+    with pytest.raises(DataError, match="1 of 1 rows are bad: rows\\[0\\]: `prompt` is empty, more than max_bad_rate"):
         rows({"prompt": " ", "completion": "a"}, on_bad_row="skip")
 
 

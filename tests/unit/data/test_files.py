@@ -100,16 +100,20 @@ def test_malformed_rows_name_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('[{"text": "a"},\n{"text" "b"}]')
     assert "c.json, line 2" in error(tmp_path / "c.json")
     (tmp_path / "d.csv").write_text("a,b\n1,2\n3\n")
-    assert "d.csv, line 3: not the 2 fields" in error(tmp_path / "d.csv")
+    assert "d.csv, row 2: line 3 has not the 2 fields" in error(tmp_path / "d.csv")
     (tmp_path / "e.csv").write_text("a,b\n1,2,3\n")
-    assert "e.csv, line 2: not the 2 fields" in error(tmp_path / "e.csv")
+    assert "e.csv, row 1: line 2 has not the 2 fields" in error(tmp_path / "e.csv")
     (tmp_path / "f.parquet").write_bytes(b"not parquet at all")
     assert "cannot be read as Parquet" in error(tmp_path / "f.parquet")
 
 
 def test_text_that_is_not_utf8_names_the_byte(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a"}\n{"text": "\xe9"}\n')
-    assert "byte 0xe9 at offset 27 (line 2)" in error(tmp_path / "a.jsonl")
+    assert "a.jsonl, line 2: not UTF-8: byte 0xe9 at its offset 10" in error(tmp_path / "a.jsonl")
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbftext\na\n\xe9\n")
+    assert "byte 0xe9 at offset 10 (line 3)" in error(tmp_path / "a.csv")
+    (tmp_path / "b.jsonl").write_bytes('{"text": "a"}'.encode("utf-16"))
+    assert "b.jsonl is UTF-16, not UTF-8" in error(tmp_path / "b.jsonl")
 
 
 def test_hub_names_are_loaded_with_split_and_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -217,10 +217,10 @@ def test_unknown_columns_show_what_there_is_and_what_is_known() -> None:
 
 def test_renaming() -> None:
     row = {"question": "q", "answer": "a", "prompt": "not this one", "level": 1}
-    renamed = rename(row, {"prompt": "question", "reference": "answer"}, "here")
+    renamed = rename(row, {"prompt": "question", "reference": "answer"})
     assert renamed == {"prompt": "q", "reference": "a", "level": 1}
-    with pytest.raises(DataError, match=r"no column 'quesion'\. Did you mean 'question'\?"):
-        rename(row, {"prompt": "quesion"}, "here")
+    with pytest.raises(Fault, match=r"no column 'quesion'\. Did you mean 'question'\?"):
+        rename(row, {"prompt": "quesion"})
 
 
 def test_a_format_of_unknown_name_suggests_one() -> None:

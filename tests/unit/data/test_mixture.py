@@ -89,6 +89,16 @@ def test_registered_under_their_names() -> None:
 
 def test_skipped_rows_of_all_sources_are_counted() -> None:
     broken = [{"text": "good"}, {"text": " "}, {"text": ""}]
-    sources = [{"type": "rows", "rows": broken, "share": 1, "on_bad_row": "skip"} for _ in range(2)]
+    skipping = {"on_bad_row": "skip", "max_bad_rate": 0.7}
+    sources = [{"type": "rows", "rows": broken, "share": 1, **skipping} for _ in range(2)]
     assert mixed(*sources).bad_rows == 4
     assert mixed(source("new", 3, 1)).bad_rows == 0
+
+
+def test_rows_of_files_of_one_name_are_told_apart() -> None:
+    """Samples are compared within a prompt, which is known by its id."""
+    twins = [{"type": "rows", "rows": [{"prompt": name, "chosen": "a", "rejected": "b"}], "share": 1} for name in "xy"]
+    dataset = mixed(*twins)
+    assert {row.text: row.id for row in islice(dataset.prompts(0), 2)} == {"x": "0/rows:0", "y": "1/rows:0"}
+    assert len({row.prompt.id for row in islice(dataset.rankings(0), 2)}) == 2
+    assert len({row.id for row in islice(dataset.demonstrations(0), 2)}) == 2

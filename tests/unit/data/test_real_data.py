@@ -58,7 +58,7 @@ def test_format_and_rows(data_dir: Path, file: str) -> None:
     dataset = FilesDataset(FilesConfig(path=path, on_bad_row="skip"))
     assert (dataset.sizes[KINDS.get(name, "rankings")], dataset.bad_rows) == (usable, faulty)
     if faulty:
-        with pytest.raises(DataError, match=f"{Path(file).name}, row"):
+        with pytest.raises(DataError, match=f"{faulty} of {usable + faulty} rows are bad: .*{Path(file).name}, line"):
             FilesDataset(FilesConfig(path=path))
 
 

@@ -119,6 +119,8 @@ def test_parts_are_asked_at_the_same_time() -> None:
         (lambda _: {}, "gave a dictionary without a number in it: {}"),
         (lambda _: [1.0, "2", 3.0], "must return numbers, Score or None, given '2' among them"),
         (lambda _: [1.0, [2.0], 3.0], "must return numbers, Score or None, given [2.0] among them"),
+        (lambda _: torch.ones(3, 1), "must return numbers, Score or None, given [1.0] among them"),
+        (lambda _: [1.0, 2.0, -1e300], "first (prompt '2'): gave -1e+300, which is infinite in the 32 bits that"),
         (lambda _: [Score(error="no verdict"), 1.0, 1.0], "(prompt '0'): no verdict"),
         (lambda _: {}["{answer}"], "raised KeyError: '{answer}'"),
         (lambda _: exit(), "raised SystemExit"),

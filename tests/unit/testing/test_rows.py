@@ -75,8 +75,8 @@ def test_columns_travel_and_can_be_renamed(write: Write) -> None:
 def test_rows_that_cannot_be_read_are_counted(write: Write) -> None:
     found = read_tried_rows(write({"prompt": "Why?", "completion": "So."}, {"prompt": "", "completion": "So."}))
     assert (len(found.rows), found.left_out) == (1, 1)
-    assert "row 2: `prompt` is empty" in found.first_fault
-    with pytest.raises(DataError, match=r"none of 1 rows can be judged; the first: .*row 1: `prompt` is empty"):
+    assert "line 2: `prompt` is empty" in found.first_fault
+    with pytest.raises(DataError, match=r"none of 1 rows can be judged; the first: .*line 1: `prompt` is empty"):
         read_tried_rows(write({"prompt": "", "completion": "So."}))
     with pytest.raises(DataError, match="a row of format text has no prompt"):
         read_tried_rows(write({"text": "a document"}))
@@ -159,7 +159,7 @@ def test_errors_of_ours_keep_their_words(write: Write) -> None:
 
 def test_a_column_that_is_missing_is_named_before_anything_is_judged(write: Write) -> None:
     path = write({"prompt": "Why?", "completion": "a", "levels": 3})
-    with pytest.raises(DataError, match=r"needs the column 'level', which .*row 1 does not have\. Did you"):
+    with pytest.raises(DataError, match=r"needs the column 'level', which .*line 1 does not have\. Did you"):
         tried(len, path, ["level"])
     with pytest.raises(DataError, match="needs the column 'reference'"):
         tried(len, path, ["reference"])

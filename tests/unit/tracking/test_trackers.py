@@ -1,22 +1,32 @@
-"""Trackers: a failing sink is named once and dropped; TensorBoard gets every figure once."""
+"""A tracker that fails or hangs is named once, dropped and never waited for; TensorBoard gets every figure once."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rlhf.errors import Interrupted
 from rlhf.tracking.registration import register_trackers
 from rlhf.tracking.tensorboard import TensorBoard, TensorBoardConfig
-from rlhf.tracking.trackers import Trackers
+from rlhf.tracking.trackers import MOST_WAITING, Trackers
 from rlhf.types import Metrics
+
+
+def until(done: Callable[[], object]) -> None:
+    """Call it again and again, until it says that it is done."""
+    deadline = time.monotonic() + 30
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)  # let the other threads have their turn
 
 
 class Recording:
     """Remembers what it was told; raises `error` at `log` where there is one."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.logged: list[tuple[int, Metrics]] = []
         self.closed = False
         self.error = error
@@ -37,10 +47,13 @@ def test_a_failing_tracker_is_said_once_and_dropped() -> None:
     trackers = Trackers({"bad": bad, "good": good}, said.append)
     metrics = {"reward/mean": 1.0}
     trackers.log(1, metrics)
-    trackers.log(2, metrics)
-    assert [step for step, _ in good.logged] == [1, 2]
-    assert said == ["tracker 'bad' failed to log (ConnectionError: no route); dropped, run goes on."]
+    until(lambda: trackers.log(2, metrics) or "bad" not in trackers.names)
     assert trackers.names == ("good",)
+    trackers.close()
+    assert [step for step, _ in good.logged][:2] == [1, 2]
+    assert said == [
+        "tracker 'bad' failed to log (ConnectionError: no route); dropped, run goes on; metrics.jsonl has every figure."
+    ]
     # Recording clears its dict: what one tracker does to its copy reaches neither the caller nor the next step.
     assert metrics == {"reward/mean": 1.0}
 
@@ -52,10 +65,71 @@ def test_close_reaches_every_tracker() -> None:
     assert second.closed
 
 
-def test_an_interruption_is_not_the_trackers_fault() -> None:
-    trackers = Trackers({"a": Recording(Interrupted("stop"))}, print)
-    with pytest.raises(Interrupted):
-        trackers.log(1, {})
+class Hanging(Recording):
+    """A service that went away in the middle of a call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.back = threading.Event()
+
+    def log(self, step: int, metrics: Metrics) -> None:
+        self.back.wait(60)
+        super().log(step, metrics)
+
+
+def test_one_that_hangs_holds_up_nobody_and_is_left_at_the_end() -> None:
+    said: list[str] = []
+    hanging, good = Hanging(), Recording()
+    trackers = Trackers({"hanging": hanging, "good": good}, said.append, patience=0.2)
+    for step in range(1, MOST_WAITING):
+        trackers.log(step, {"reward/mean": 1.0})
+    assert said == []
+    trackers.close()
+    assert said == [
+        "tracker 'hanging' did not finish within 0.2 s; dropped, run goes on; metrics.jsonl has every figure."
+    ]
+    assert (len(good.logged), good.closed) == (MOST_WAITING - 1, True)
+    hanging.back.set()
+
+
+def test_one_that_falls_too_far_behind_is_dropped_before_it_fills_the_memory() -> None:
+    said: list[str] = []
+    hanging = Hanging()
+    trackers = Trackers({"hanging": hanging}, said.append)
+    until(lambda: trackers.log(1, {}) or not trackers.names)
+    assert said == ["tracker 'hanging' is 1000 steps behind; dropped, run goes on; metrics.jsonl has every figure."]
+    hanging.back.set()
+
+
+def test_one_that_comes_back_misses_no_step() -> None:
+    said: list[str] = []
+    late = Hanging()
+    trackers = Trackers({"late": late}, said.append)
+    for step in range(5):
+        trackers.log(step, {})
+    late.back.set()
+    trackers.close()
+    assert (said, [step for step, _ in late.logged], late.closed) == ([], [0, 1, 2, 3, 4], True)
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), MemoryError(), OSError(28, "No space left")])
+def test_whatever_it_raises_is_its_own_affair(error: BaseException) -> None:
+    said: list[str] = []
+    trackers = Trackers({"a": Recording(error)}, said.append)
+    trackers.log(1, {})
+    trackers.close()
+    assert len(said) == 1
+    assert said[0].startswith(f"tracker 'a' failed to log ({type(error).__name__}: ")
+
+
+def test_one_that_cannot_close_is_said() -> None:
+    class Unclosable(Recording):
+        def close(self) -> None:
+            raise TimeoutError("the service gave no answer")
+
+    said: list[str] = []
+    Trackers({"a": Unclosable()}, said.append).close()
+    assert "tracker 'a' failed to close (TimeoutError: the service gave no answer)" in said[0]
 
 
 def test_tensorboard_hides_what_a_resumed_run_logs_again(tmp_path: Path, real_entry_points: None) -> None:
