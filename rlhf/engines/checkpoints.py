@@ -10,6 +10,7 @@ Tensors are whole whatever engine wrote them, so a run may continue on another n
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from rlhf.errors import RunError
 
 FORMAT = 1
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_FILE_NAME = re.compile(r"engine-\d+\.safetensors")
 FILE_BYTES = 2 * 2**30
 """A file is closed beyond this size, which bounds the memory a save takes."""
 
@@ -80,8 +82,10 @@ def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) 
     """
     try:
         header = json.loads((path / "engine.json").read_text())
+        if outside := [name for name in header["files"] if not _FILE_NAME.fullmatch(str(name))]:
+            raise ValueError(f"engine.json names {outside[0]!r}, which is no file beside it")
         tensors = SavedTensors(path, header["files"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise RunError(f"cannot read the saved {role} in {path}: {error}") from error
     if header["format"] != FORMAT or header["role"] != role:
         raise RunError(f"{path} holds format {header['format']} of a {header['role']}, not format {FORMAT} of a {role}")
