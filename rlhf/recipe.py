@@ -49,8 +49,11 @@ Role = Literal["policy", "reference", "value", "reward", "cost", "cost_value", "
 TITLES = {"name", "description", "paper"}  # they decide nothing
 
 
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
 def _folder_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}", value):
+    if not _FOLDER_NAME.fullmatch(value):
         raise ValueError(
             "a folder is named after it: letters, digits, `.`, `_` and `-`, at most 128, not beginning with `.` or `-`"
         )
@@ -297,7 +300,8 @@ def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
         run_keys = set(Recipe.model_fields)
         stage = {key: value for key, value in data.items() if key not in run_keys}
         algorithm = stage.get("algorithm")
-        label = algorithm.get("type", "stage") if isinstance(algorithm, Mapping) else str(algorithm or "stage")
+        label = algorithm.get("type") if isinstance(algorithm, Mapping) else algorithm
+        label = label if isinstance(label, str) and _FOLDER_NAME.fullmatch(label) else "stage"
         data = {key: value for key, value in data.items() if key in run_keys} | {"stages": {label: stage}}
     stages = data["stages"]
     if not isinstance(stages, Mapping) or not all(isinstance(stage, Mapping) for stage in stages.values()):

@@ -27,7 +27,8 @@ def _first_finding(model: type[BaseModel], error: ValidationError, where: str) -
     findings = error.errors(include_url=False)
     # An unknown key explains a missing one ("kl_coeff" for "kl_coef"), so it comes first.
     finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
-    path = ".".join([where, *map(str, finding["loc"])]) if where else ".".join(map(str, finding["loc"]))
+    steps = [str(step) for step in finding["loc"] if step != "[key]"]
+    path = ".".join([where, *steps]) if where else ".".join(steps)
     if finding["type"] == "extra_forbidden":
         known = _fields_at(model, finding["loc"][:-1])
         key = str(finding["loc"][-1])

@@ -106,11 +106,14 @@ def require_model(model: ModelConfig) -> None:
     """Refuse a path that looks local and is not there, before a loader takes it for a hub name."""
     path = model.path or ""
     parent = Path(path).parent
-    beside_local = (
-        str(parent) != "." and parent.is_dir()
-    )  # `runs/typo`: no hub name has an owner called as a folder here
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists() or beside_local
-    if looks_local and not (Path(path) / "config.json").is_file():
+    try:
+        # `runs/typo`: no hub name has an owner called as a folder here
+        beside_local = str(parent) != "." and parent.is_dir()
+        looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists() or beside_local
+        has_config = (Path(path) / "config.json").is_file()
+    except OSError as error:  # a name too long for any file
+        raise ConfigError(f"model: {path:.80} is no path: {error.strerror}") from None
+    if looks_local and not has_config:
         raise ConfigError(f"model: {path} is not a model folder (it has no config.json)")
     if looks_local:
         require_plain_model(path)
