@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -30,18 +29,8 @@ from rlhf.config.model_files import require_plain_model, why_not_loaded
 from rlhf.engines.heads import init_scalar_head, scalar_head
 from rlhf.errors import ConfigError
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    ImportError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    SafetensorError,
-    StrictDataclassError,
-)
-"""How transformers and safetensors say that files are broken, or are not what they are taken for."""
+_UNREADABLE = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, SafetensorError)
+"""How transformers and safetensors say that weights are broken, or are not what they are taken for."""
 _HEAD_WEIGHTS = ("score.weight", "score.bias", "classifier.weight", "classifier.bias")
 
 
@@ -105,7 +94,7 @@ def load_config(model: ModelConfig) -> Any:
     require_plain_model(model.path, model.revision)
     try:
         return AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
-    except _UNREADABLE as error:
+    except Exception as error:
         raise ConfigError(f"cannot load the model {model.path!r}: {why_not_loaded(error)}") from error
 
 
@@ -214,7 +203,7 @@ def _load(
     """The network without dropout, in evaluation mode, and the names its folder had no weights for."""
     if model.path is None:
         raise ConfigError("a fresh model must be written to a folder before an engine loads it")
-    require_plain_model(model.path, model.revision)
+    load_config(model)  # says what is wrong with it
     if model.attention != "auto":
         options["attn_implementation"] = model.attention
     try:

@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
@@ -64,7 +64,7 @@ def test_a_part_is_a_registered_name_and_nothing_that_is_imported(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     value: Any = [name] if key in ("trackers", "monitor") else {"type": name}
-    with pytest.raises(UserError, match="no .* is called"):
+    with pytest.raises(UserError, match=r"no .* is called"):
         rlhf.train(single(changed(SFT, {key: value})))
     assert not list(tmp_path.iterdir())
 
@@ -91,7 +91,7 @@ class Jobs:
     def __init__(self) -> None:
         self.told: dict[str, Any] = {}
 
-    def __enter__(self) -> Jobs:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
