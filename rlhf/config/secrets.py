@@ -1,4 +1,4 @@
-"""Secrets: what is taken for one, and that a recipe, which is copied, printed and sent, holds none.
+"""Secrets: what is taken for one, kept out of what is printed and written, and out of recipes, which are copied.
 
 A part that needs a secret takes the name of an environment variable (`token_env` of `remote`, `api_key_env` of a
 judge); libraries that need one read their own variable (`HF_TOKEN`).
@@ -23,7 +23,7 @@ _SHORTEST = 6
 
 _IN_ADDRESS = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s/@:]*:[^\s/@]+@")
 _IN_QUERY = re.compile(
-    r"(?i)[?&]([^=&#\s]*(?:token|secret|passw|api_?key|access_?key|signature|credential)[^=&#\s]*)=[^&#\s]"
+    r"(?i)[?&]([^=&#\s]*(?:token(?!s)|secret|passw|api_?key|access_?key|signature|credential)[^=&#\s]*)=[^&#\s]"
 )
 _REFERENCE = re.compile(r"\$\{(?:oc\.)?env[:.]")
 
@@ -36,6 +36,13 @@ def secrets_of_environment() -> dict[str, str]:
         if len(value) >= _SHORTEST and _NAMES.search(name) and not _PLACES.search(name)
     }
     return dict(sorted(named.items(), key=lambda item: len(item[0]), reverse=True))
+
+
+def masked(text: str) -> str:
+    """The text without the values of environment variables that are named like secrets."""
+    for value, name in secrets_of_environment().items():
+        text = text.replace(value, f"<{name}>")
+    return text
 
 
 def require_no_secrets(recipe: Any, where: str = "") -> None:
