@@ -18,8 +18,9 @@ import rlhf
 from rlhf.config import AnswersConfig
 from rlhf.data import chat
 from rlhf.data.render_time import RenderLimit
-from rlhf.errors import RunError, UserError
+from rlhf.errors import ConfigError, RunError, UserError
 from rlhf.runtime.evaluating import evaluate_models
+from rlhf_3h import linear
 from tests.security import payloads
 from tests.tiny_runs import DPO, PPO, SFT, Recipe, changed, pipeline, single
 
@@ -153,6 +154,40 @@ def test_the_way_out_of_pickled_weights_works(trained: Path, tmp_path: Path) -> 
     as_model(new, trained, tmp_path / "run")
 
 
+PLUGIN = """
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+
+class ReadConfig(LlamaConfig):
+    model_type = "read_by_me"
+
+
+class ReadForCausalLM(LlamaForCausalLM):
+    config_class = ReadConfig
+
+
+AutoConfig.register("read_by_me", ReadConfig, exist_ok=True)
+AutoModelForCausalLM.register(ReadConfig, ReadForCausalLM, exist_ok=True)
+"""
+
+
+def test_classes_that_somebody_has_read_come_from_a_plugin(trained: Path, marker: Path, tmp_path: Path) -> None:
+    """The way out for a model with code of its own; what lies beside its weights still does not run."""
+
+    def with_code(folder: Path, marker: Path) -> None:
+        payloads.code_in_config(folder, marker)
+        payloads.edit_json(folder / "config.json", model_type="read_by_me")
+
+    model = hostile_copy(trained / "sft" / "model", tmp_path / "model", with_code, marker)
+    recipe = short({**SFT, "model": str(model)}, **{"algorithm.steps": 1})
+    with pytest.raises(UserError, match="register its classes in a plugin"):
+        rlhf.train(recipe, out=tmp_path / "without")
+    (tmp_path / "classes.py").write_text(PLUGIN)
+    made = rlhf.train({**recipe, "plugins": {"paths": [str(tmp_path / "classes.py")]}}, out=tmp_path / "with")
+    assert json.loads((made.model / "config.json").read_text())["model_type"] == "read_by_me"
+    assert not marker.exists()
+
+
 # --- chat templates ---------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +205,19 @@ def test_a_chat_template_that_loops_is_broken_off(
     model = hostile_copy(trained / "sft" / "model", tmp_path / "model", payloads.template_that_loops, marker)
     with pytest.raises(UserError, match="may loop for ever"):
         as_model(model, trained, tmp_path / "run")
+
+
+# --- folders of trained graders ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("description", ['{"format": 1}', "[" * 100_000, "\0\xff"])
+def test_a_hostile_grader_folder_is_refused(description: str, marker: Path, tmp_path: Path) -> None:
+    (tmp_path / linear.DESCRIPTION).write_text(description)
+    payloads.strays(tmp_path, marker)
+    payloads.bare_pickle(marker, tmp_path / linear.WEIGHTS)
+    with pytest.raises(ConfigError, match="cannot be read as a trained grader"):
+        linear.load(tmp_path, "helpful_words", ("words",), 3)
+    assert not marker.exists()
 
 
 # --- checkpoints of a run ---------------------------------------------------------------------------------------------
