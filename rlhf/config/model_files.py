@@ -99,7 +99,7 @@ def _file(path: str, revision: str | None, name: str) -> Path | None:
     folder = Path(path)
     if folder.is_dir():
         return folder / name if (folder / name).is_file() else None
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     try:
         found = cached_file(

@@ -40,7 +40,9 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise ConfigError(f"{self.name}, line {self.peek_event().start_mark.line + 1}: {_TOO_DEEP}")
+            event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+            line = event.start_mark.line + 1 if event.start_mark else "?"
+            raise ConfigError(f"{self.name}, line {line}: {_TOO_DEEP}")
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -120,10 +122,15 @@ def _number_in_base_ten(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
     return loader.construct_yaml_float(node)
 
 
+def _text(loader: _StrictLoader, node: yaml.ScalarNode) -> Any:
+    """A date stays what was written."""
+    return loader.construct_yaml_str(node)
+
+
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _number_in_base_ten)
 _StrictLoader.add_constructor("tag:yaml.org,2002:float", _number_in_base_ten)
-_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)  # a date stays text
+_StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)
 
 
 def load_yaml(text: str, name: str) -> Any:

@@ -90,6 +90,6 @@ def _row(item: GradedRollout) -> dict[str, Any]:
         "completion": item.rollout.completion.text,
         "finish_reason": item.rollout.completion.finish_reason,
         "score": grade.score,
-        "rationale": None if grade.rationale is None else masked(grade.rationale),
+        "rationale": masked(grade.rationale),
     }
     return row if grade.error is None else row | {"error": masked(grade.error)}
