@@ -23,11 +23,12 @@ quickstart: $(READY) ## align a small model on this machine and write runs/quick
 test: $(VLLM) ## run every test (adds vLLM to .venv; on a GPU: make test VLLM_EXTRA=vllm)
 	@$(BIN)/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
-lint: $(READY) ## check style, types and who imports whom
+lint: $(READY) ## check style, types, who imports whom, and what is known of the locked versions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python .ci/audit.py
 
 format: $(READY) ## put the code into the house style
 	@$(BIN)/ruff check --fix .

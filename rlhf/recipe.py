@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rlhf.config import (
     RESERVED_OPTIONS,
@@ -28,6 +29,7 @@ from rlhf.config import (
     RoleConfig,
     RolloutConfig,
 )
+from rlhf.config.secrets import require_no_secrets
 from rlhf.errors import ConfigError, nearest
 from rlhf.plugins import Plugins, PluginSettings
 from rlhf.recipe_file import (
@@ -46,6 +48,20 @@ from rlhf.validation import validated
 
 Role = Literal["policy", "reference", "value", "reward", "cost", "cost_value", "rollout"]
 TITLES = {"name", "description", "paper"}  # they decide nothing
+
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+def _folder_name(value: str) -> str:
+    if not _FOLDER_NAME.fullmatch(value):
+        raise ValueError(
+            "a folder is named after it: letters, digits, `.`, `_` and `-`, at most 128, not beginning with `.` or `-`"
+        )
+    return value
+
+
+FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
 class WorkersConfig(PartConfig):
@@ -172,7 +188,7 @@ class EvaluationConfig(PartConfig):
 class Recipe(PartConfig):
     """A whole run."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")
+    name: FolderName
     description: str = ""
     paper: str = ""
     """What the method is from: authors, year, arXiv id."""
@@ -181,7 +197,7 @@ class Recipe(PartConfig):
     runtime: RuntimeConfig = RuntimeConfig()
     trackers: tuple[str, ...] = ("tensorboard",)
     evaluation: EvaluationConfig | None = None
-    stages: dict[str, StageConfig] = Field(min_length=1)
+    stages: dict[FolderName, StageConfig] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _stage_references_point_back(self) -> Recipe:
@@ -223,6 +239,7 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Mapping[str, 
         data, name, folder = read_yaml(path), path.stem, path.parent
     require_stage_names(data, overrides or {}, StageConfig.model_fields, Recipe.model_fields)
     data = expand_variables(apply_overrides(data, overrides or {}))
+    require_no_secrets(data)
     data.setdefault("name", name)
     single = "stages" not in data
     data = with_reward_files_as_plugins(_stages_of(data), folder)
@@ -288,7 +305,8 @@ def _stages_of(data: dict[str, Any]) -> dict[str, Any]:
         run_keys = set(Recipe.model_fields)
         stage = {key: value for key, value in data.items() if key not in run_keys}
         algorithm = stage.get("algorithm")
-        label = algorithm.get("type", "stage") if isinstance(algorithm, Mapping) else str(algorithm or "stage")
+        label = algorithm.get("type") if isinstance(algorithm, Mapping) else algorithm
+        label = label if isinstance(label, str) and _FOLDER_NAME.fullmatch(label) else "stage"
         data = {key: value for key, value in data.items() if key in run_keys} | {"stages": {label: stage}}
     stages = data["stages"]
     if not isinstance(stages, Mapping) or not all(isinstance(stage, Mapping) for stage in stages.values()):

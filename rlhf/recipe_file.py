@@ -5,50 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlhf.config.reward_functions import only_reward_function
+from rlhf.config.strict_yaml import MAX_BYTES, load_yaml, read_yaml_file
 from rlhf.errors import ConfigError, nearest
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """The safe loader, refusing a key given twice, which YAML would let the later win."""
-
-
-def _mapping_without_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Hashable, Any]:
-    seen: set[Hashable] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node, deep=True)
-        if key in seen:
-            mark = key_node.start_mark
-            raise ConfigError(f"{mark.name}, line {mark.line + 1}: key {key!r} is given twice; keep one of them")
-        seen.add(key)
-    loader.flatten_mapping(node)
-    return {loader.construct_object(k, deep=True): loader.construct_object(v, deep=True) for k, v in node.value}
-
-
-_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
-
-
 def read_yaml(path: Path) -> dict[str, Any]:
     """The file as a dictionary; `ConfigError` with file and line where it is not one."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            data = yaml.load(file, Loader=_StrictLoader)  # noqa: S506 - a subclass of the safe loader
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    data = read_yaml_file(path)
     if data is None:
         raise ConfigError(f"{path} is empty; `rlhf recipes copy quickstart my.yaml` gives one to start from")
     if not isinstance(data, dict):
@@ -77,10 +49,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise ConfigError(f"override {text!r}: write key=value, as in algorithm.kl_coef=0.1")
-    try:
-        return key, yaml.safe_load(value) if value else None
-    except yaml.YAMLError:
-        raise ConfigError(f"override {text!r}: {value!r} is not a YAML value; quote it") from None
+    return key, load_yaml(value, f"override {key}") if value else None
 
 
 def require_stage_names(
@@ -138,6 +107,7 @@ def expand_variables(data: Mapping[str, Any]) -> dict[str, Any]:
     variables = table_at(data, "variables")
     rest = {key: value for key, value in data.items() if key != "variables"}
     _require_values(rest, variables)
+    _require_bounded(rest, variables)
     expanded = _expand(rest, variables)
     assert isinstance(expanded, dict)
     return expanded
@@ -166,6 +136,17 @@ def _require_values(value: Any, variables: Mapping[str, Any]) -> None:
     if missing:
         words = " ".join(f"{name}=VALUE" for name in missing)
         raise ConfigError(f"this recipe needs {' and '.join(missing)}: add {words} to the command")
+
+
+def _require_bounded(value: Any, variables: Mapping[str, Any]) -> None:
+    """Variables do not multiply a small recipe into one that fills the memory."""
+    used = Counter(_VARIABLE.findall(json.dumps(value, default=str)))
+    added = sum(number * len(str(variables.get(name))) for name, number in used.items())
+    if added > MAX_BYTES:
+        most = max(used, key=lambda name: used[name])
+        raise ConfigError(
+            f"${{{most}}} is used {used[most]} times: variables add {added} characters, and may add {MAX_BYTES}"
+        )
 
 
 def merged(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from rlhf.errors import ConfigError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_SHOWN = 200
+"""Characters of a wrong value that an error repeats."""
+
 
 def validated(model: type[Model], data: Mapping[str, Any], where: str) -> Model:
     """`data` as an instance of `model`, or a `ConfigError` that starts with `where` (a path in the recipe)."""
@@ -24,7 +27,8 @@ def _first_finding(model: type[BaseModel], error: ValidationError, where: str) -
     findings = error.errors(include_url=False)
     # An unknown key explains a missing one ("kl_coeff" for "kl_coef"), so it comes first.
     finding = next((f for f in findings if f["type"] == "extra_forbidden"), findings[0])
-    path = ".".join([where, *map(str, finding["loc"])]) if where else ".".join(map(str, finding["loc"]))
+    steps = [str(step) for step in finding["loc"] if step != "[key]"]
+    path = ".".join([where, *steps]) if where else ".".join(steps)
     if finding["type"] == "extra_forbidden":
         known = _fields_at(model, finding["loc"][:-1])
         key = str(finding["loc"][-1])
@@ -32,9 +36,16 @@ def _first_finding(model: type[BaseModel], error: ValidationError, where: str) -
     if finding["type"] == "missing":
         return f"{path}: required, and not given."
     message = finding["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(finding["input"], dict | BaseModel) else f" (given: {finding['input']!r})"
+    given = "" if isinstance(finding["input"], dict | BaseModel) else f" (given: {_shown(finding['input'])})"
+    if finding["type"] == "string_type" and isinstance(finding["input"], bool):
+        given += ": YAML reads yes, no, on and off so; quote the word"
     at = f"{path}: " if path else ""
     return f"{at}{message[0].lower()}{message[1:].removesuffix('.')}{given}."
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:

@@ -41,11 +41,13 @@ def _report(error: BaseException, debug: bool) -> int:
     if isinstance(error, UsageError) and type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())  # type: ignore[attr-defined]  # the help
         return BAD_INPUT
+    from rlhf.config.secrets import masked
+
     if debug:
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     line, code = _explained(error)
     hint = "" if debug or isinstance(error, UserError | RunError | Interrupted) or code != FAILED else _DEBUG_HINT
-    print(line + hint, file=sys.stderr)
+    print(masked(line) + hint, file=sys.stderr)
     return code
 
 

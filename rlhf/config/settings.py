@@ -72,7 +72,9 @@ class ModelConfig(PartConfig):
     path: str | None = None
     """A folder, a hub name, or `stage:NAME` for what an earlier stage made."""
     revision: str | None = None
-    """Hub revision; pin a commit hash for reproducible runs."""
+    """Hub revision; only a commit hash makes sure that the same files are loaded again. Python code beside the weights
+    is never run (SECURITY.md).
+    """
     eos_token: str | None = None
     """Ends an answer, where the tokenizer itself names no such token or the wrong one."""
     new: NewModelConfig | None = None
@@ -97,6 +99,8 @@ class ModelConfig(PartConfig):
     def _one_source(self) -> ModelConfig:
         if (self.path is None) == (self.new is None):
             raise ValueError("give either `path` (a folder, a hub name or stage:NAME) or `new` (a fresh model)")
+        if not (self.path or "").isprintable():
+            raise ValueError(f"path: {self.path!r} holds a line end or another control character")
         return self
 
     @property

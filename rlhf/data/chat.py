@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rlhf.data.render_time import RenderLimit, RenderTimeout
 from rlhf.data.spans import Marked, Span, mark, unmark
 from rlhf.errors import DataError
 from rlhf.types import Message
@@ -20,6 +21,7 @@ from rlhf.types import Message
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_LIMIT = RenderLimit(seconds=20)
 _OPENING_TAG = re.compile(r"<[^<>\s]+>\s*")
 _PROBE: tuple[Message, ...] = (
     Message(role="user", content="a"),
@@ -113,13 +115,17 @@ class ChatRenderer:
         return self._apply([{"role": m["role"], "content": m["content"]} for m in messages], generation_prompt)
 
     def _apply(self, messages: list[dict[str, str]], generation_prompt: bool) -> str:
-        import jinja2
-
         try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt, **self._variables
-            )
-        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            with _LIMIT():
+                text = self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=generation_prompt, **self._variables
+                )
+        except RenderTimeout:
+            raise DataError(
+                f"the model's chat template was still at work on one conversation after {_LIMIT.seconds:g} s, and may "
+                "loop for ever: give the model another template"
+            ) from None
+        except Exception as error:  # noqa: BLE001 - a template is a stranger's program
             roles = ", ".join(message["role"] for message in messages)
             raise DataError(f"the chat template refuses a conversation of roles {roles}: {error}") from None
         return str(text)

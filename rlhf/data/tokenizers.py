@@ -9,6 +9,7 @@ from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 from rlhf.config import NewTokenizerConfig
+from rlhf.config.model_files import why_not_loaded
 from rlhf.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -53,9 +54,8 @@ def load_tokenizer(path: str, revision: str | None = None, eos_token: str | None
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, revision=revision, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DataError(f"no tokenizer can be loaded from {path!r}: {reason}") from None
+    except Exception as error:  # noqa: BLE001 - the files are a stranger's, and the tokenizers library raises bare ones
+        raise DataError(f"no tokenizer can be loaded from {path!r}: {why_not_loaded(error)}") from None
     return completed(tokenizer, eos_token)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -24,9 +25,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rlhf.config import ModelConfig, NewModelConfig
+from rlhf.config.model_files import require_plain_model, why_not_loaded
 from rlhf.engines.heads import init_scalar_head, scalar_head
 from rlhf.errors import ConfigError
 
+_UNREADABLE = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, SafetensorError)
+"""How transformers and safetensors say that weights are broken, or are not what they are taken for."""
 _HEAD_WEIGHTS = ("score.weight", "score.bias", "classifier.weight", "classifier.bias")
 
 
@@ -84,12 +88,21 @@ def load_scorer(
     return network
 
 
+def load_config(model: ModelConfig) -> Any:
+    """What `config.json` of a folder or hub name says of the network. Raises `ConfigError`."""
+    assert model.path is not None
+    require_plain_model(model.path, model.revision)
+    try:
+        return AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+    except Exception as error:
+        raise ConfigError(f"cannot load the model {model.path!r}: {why_not_loaded(error)}") from error
+
+
 def saved_labels(model: ModelConfig) -> dict[int, str]:
     """Outputs of a saved sequence classifier by name; none of a language model."""
-    assert model.path is not None
     try:
-        config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
-    except (OSError, ValueError):
+        config = load_config(model)
+    except ConfigError:
         return {}  # said in full when the weights are loaded
     is_classifier = any("SequenceClassification" in name for name in config.architectures or ())
     return dict(config.id2label) if is_classifier else {}
@@ -190,6 +203,7 @@ def _load(
     """The network without dropout, in evaluation mode, and the names its folder had no weights for."""
     if model.path is None:
         raise ConfigError("a fresh model must be written to a folder before an engine loads it")
+    load_config(model)  # says what is wrong with it
     if model.attention != "auto":
         options["attn_implementation"] = model.attention
     try:
@@ -203,9 +217,8 @@ def _load(
                 output_loading_info=True,
                 **options,
             )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ConfigError(f"cannot load the model {model.path!r}: {reason}") from error
+    except _UNREADABLE as error:
+        raise ConfigError(f"cannot load the model {model.path!r}: {why_not_loaded(error)}") from error
     mismatched = {key[0] for key in info["mismatched_keys"]}
     if any(not name.endswith(_HEAD_WEIGHTS) for name in mismatched):
         raise ConfigError(f"{model.path}: weights of the wrong shape: {sorted(map(str, info['mismatched_keys']))[:3]}")

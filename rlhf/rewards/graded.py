@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import field_validator
 
 from rlhf.config import Part, PartConfig
+from rlhf.config.secrets import masked
 from rlhf.protocols import Parts
 from rlhf.types import Grade, Rollout, Score
 
@@ -46,5 +47,5 @@ class Graded:
 
     def _score(self, grade: Grade) -> Score:
         if grade.score is None:
-            return Score(error=grade.error)
+            return Score(error=None if grade.error is None else masked(grade.error))
         return Score(value=1.0 - grade.score if self.config.invert else grade.score)

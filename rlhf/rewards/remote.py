@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from rlhf.config import PartConfig
+from rlhf.config.model_files import why_not_loaded
 from rlhf.errors import ConfigError
 from rlhf.protocols import Parts
 from rlhf.rewards.http_post import Endpoint, PostFailed
@@ -164,9 +165,9 @@ def _chat_template(tokenizer: str | None) -> Callable[[Sequence[Message]], str] 
     from transformers import AutoTokenizer
 
     try:
-        loaded = AutoTokenizer.from_pretrained(tokenizer)
+        loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"remote.tokenizer: cannot load {tokenizer!r}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"remote.tokenizer: cannot load {tokenizer!r}: {why_not_loaded(error)}") from None
     if not loaded.chat_template:
         raise ConfigError(f"remote.tokenizer: {tokenizer!r} has no chat template; name one that has")
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
+from rlhf.config.secrets import masked
 from rlhf.errors import RewardError, RunError, UserError
 from rlhf.rewards.answers import row_score
 from rlhf.types import Score
@@ -113,7 +114,7 @@ def failed(error: BaseException) -> Score:
     own_words = type(error).__module__ == "rlhf.errors"
     text = " ".join(str(error).split())
     words = text if own_words else f"raised {type(error).__name__}{': ' if text else ''}{text}"
-    return Score(error=words, details="".join(traceback.format_exception(error)))
+    return Score(error=masked(words), details=masked("".join(traceback.format_exception(error))))
 
 
 def ends_the_run(error: BaseException) -> bool:

@@ -14,6 +14,8 @@ def prepare_environment() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps a warning off the terminal
+    # A model without safetensors is refused; transformers would have a service convert it, and load what that sends.
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # a recipe's relative paths mean the same in every process
     if not Path("/dev/nvidiactl").exists():
         # transformers loads DeepSpeed wherever it is installed, which otherwise prints what it looked for in vain.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.config import ModelConfig, NewTokenizerConfig
+from rlhf.config.model_files import require_plain_model
 from rlhf.data.encode import Encoder
 from rlhf.data.tokenizers import add_control_tokens, load_tokenizer, new_tokenizer, require_eos, require_vocabulary_fits
 from rlhf.errors import ConfigError
@@ -82,12 +83,12 @@ def encoder_for(
     overlong: Literal["drop", "cut", "error"] = "drop",
 ) -> Encoder:
     """A model's tokenizer with the lengths its context allows; checks that the two fit each other."""
-    from transformers import AutoConfig
+    from rlhf.engines.pretrained import load_config
 
     assert model.path is not None
     require_model(model)
     tokenizer = load_tokenizer(model.path, model.revision, model.eos_token)
-    config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False).get_text_config()
+    config = load_config(model).get_text_config()
     require_vocabulary_fits(tokenizer, config.vocab_size)
     require_eos(tokenizer, "training or sampling")
     context = int(getattr(config, "max_position_embeddings", 0)) or model.max_length or 2048
@@ -105,9 +106,14 @@ def require_model(model: ModelConfig) -> None:
     """Refuse a path that looks local and is not there, before a loader takes it for a hub name."""
     path = model.path or ""
     parent = Path(path).parent
-    beside_local = (
-        str(parent) != "." and parent.is_dir()
-    )  # `runs/typo`: no hub name has an owner called as a folder here
-    looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists() or beside_local
-    if looks_local and not (Path(path) / "config.json").is_file():
+    try:
+        # `runs/typo`: no hub name has an owner called as a folder here
+        beside_local = str(parent) != "." and parent.is_dir()
+        looks_local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists() or beside_local
+        has_config = (Path(path) / "config.json").is_file()
+    except OSError as error:  # a name too long for any file
+        raise ConfigError(f"model: {path:.80} is no path: {error.strerror}") from None
+    if looks_local and not has_config:
         raise ConfigError(f"model: {path} is not a model folder (it has no config.json)")
+    if looks_local:
+        require_plain_model(path)

@@ -19,11 +19,11 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from rlhf.config.secrets import masked
 from rlhf.errors import UserError
 from rlhf.plugins import load_plugins
 from rlhf.rewards.asking import answered
 from rlhf.rewards.building import JUDGES, PlainParts, build_reward
-from rlhf.runtime.masking import masked
 from rlhf.runtime.reward_process import HostSetup
 from rlhf.runtime.reward_wire import event_as_bytes, rollouts_from_bytes
 from rlhf.types import Rollout, Score

@@ -15,9 +15,9 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from rlhf.config import PartConfig, RewardPart
+from rlhf.config.secrets import masked
 from rlhf.errors import PluginError, RunError
 from rlhf.plugins import PluginSettings, compare_fingerprints
-from rlhf.runtime.masking import masked
 from rlhf.runtime.reward_wire import event_from_bytes, rollouts_as_bytes
 from rlhf.types import Rollout, Score
 

@@ -32,16 +32,15 @@ def require_sampling_fits(recipe: Recipe, plan: StagePlan) -> None:
 
 
 def _require_fits(rollout: RolloutConfig, model: ModelConfig) -> None:
-    from transformers import AutoConfig
-
-    from rlhf.engines.pretrained import context_limit
+    from rlhf.engines.pretrained import context_limit, load_config
     from rlhf.engines.prompt_checks import check_bias
 
-    assert model.path is not None
     try:
-        config = AutoConfig.from_pretrained(model.path, revision=model.revision, trust_remote_code=False)
-    except OSError:
-        return  # a hub that does not answer now: the engine that loads the model says so, and checks this too
+        config = load_config(model)
+    except ConfigError as error:
+        if isinstance(error.__cause__, OSError):
+            return  # a hub that does not answer now: the engine that loads the model says so, and checks this too
+        raise
     limit = context_limit(model, config)
     if limit is not None:
         _require_room(rollout, limit)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 
 from rlhf.errors import ResourceError
 from rlhf.recipe import RuntimeConfig
@@ -23,6 +24,7 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         return
     try:
         if runtime.address is None:
+            _listen_on_loopback()
             with _private_token():
                 ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
@@ -34,6 +36,16 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _listen_on_loopback() -> None:
+    """Ray's processes listen on 127.0.0.1 alone.
+
+    On Linux Ray 2.60 opens them to the network, and takes `_node_ip_address="127.0.0.1"` for the machine's own address;
+    on macOS this switch is off by itself.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes it starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 @contextmanager

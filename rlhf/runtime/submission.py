@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rlhf.config.secrets import secrets_of_environment
 from rlhf.errors import ConfigError, Interrupted, PluginError, ResourceError, RunError
 from rlhf.recipe import Recipe, load_recipe
 
@@ -26,6 +27,8 @@ _RECIPE_FILE = "recipe.yaml"
 _STOP_WAIT_S = "120"
 """How long Ray lets a stopped job save its checkpoint before it kills it; 3 s if not told otherwise."""
 _START_WAIT_S = 60
+_MOST_SENT = 2**20
+"""Bytes of one plugin file."""
 _CAUSES = ("error: ", "failed: ", "interrupted: ")
 """How the command line of the job begins the line that says why it ended."""
 
@@ -63,9 +66,9 @@ def submit_recipe(
     The run's folder there is `out`, absolute or `~/...`, and else `~/runs/JOB`, which no other job has. Raises
     `ConfigError`, `PluginError`, or `ResourceError` where no cluster answers.
     """
-    if out is not None and not out.startswith(("/", "~/")):
+    if out is not None and not (out.startswith(("/", "~/")) and out.isprintable()):
         raise ConfigError(
-            f"--out {out}: give an absolute path, which is one on the cluster, or one that starts with ~/"
+            f"--out {out!r}: give an absolute path, which is one on the cluster, or one that starts with ~/"
         )
     if resume and out is None:
         raise ConfigError("--resume: give the folder of the run to continue with --out DIR")
@@ -148,6 +151,17 @@ def _plugin_file(spec: str) -> Path:
     path = Path(file + ".py" if separator else file)
     if not path.is_file():
         raise PluginError(f"plugins.paths: no such file {str(path)!r}, and it would have to be sent to the cluster")
+    if path.resolve().suffix != ".py":  # a recipe of somebody else could name, or a link lead to, any file of yours
+        raise PluginError(f"plugins.paths: {str(path)!r} is not a Python file, and nothing else is sent to a cluster")
+    if path.stat().st_size > _MOST_SENT:
+        raise PluginError(f"plugins.paths: {str(path)!r} is larger than {_MOST_SENT // 2**20} MiB; install it there")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for value, name in secrets_of_environment().items():
+        if value in text and not value.isalpha():
+            raise PluginError(
+                f"plugins.paths: {str(path)!r} holds the value of the environment variable {name}, and would be "
+                "sent to the cluster; read the variable where it is needed"
+            )
     return path
 
 

@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from rlhf.config.secrets import masked
 from rlhf.tracking.key_metrics import key_metrics
 from rlhf.tracking.pace import Pace, duration_text, figure_text, rate_text
 from rlhf.tracking.progress_plain import closing_line
@@ -53,7 +54,7 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         # Text, not a string: what a plugin says may hold brackets, which rich would read as markup.
-        self._console.print(Text(text, style="dim"))
+        self._console.print(Text(masked(text), style="dim"))
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         if self._live is None or self._pace is None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TextIO
 
+from rlhf.config.secrets import masked
 from rlhf.tracking.key_metrics import key_metrics
 from rlhf.tracking.pace import Pace, duration_text, figure_text, rate_text
 from rlhf.types import Metrics
@@ -40,7 +41,7 @@ class PlainProgress:
             self._say(progress_line(self._pace, metrics))
 
     def note(self, text: str) -> None:
-        self._say(text)
+        self._say(masked(text))
 
     def finish(self, summary: Mapping[str, Any] | None = None) -> None:
         if self._pace is not None:

@@ -131,7 +131,7 @@ def load(folder: Path, grader: str, views: Sequence[str], num_numbers: int) -> L
     except FileNotFoundError as error:
         missing = Path(str(error.filename or WEIGHTS)).name
         raise ConfigError(f"{folder} holds no trained grader (no {missing}); {how_to_train(grader, folder)}") from None
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise ConfigError(f"{folder} cannot be read as a trained grader ({error}); train it again") from None
     found = said.get("grader") if isinstance(said, dict) else None
     if found != grader:

@@ -29,7 +29,7 @@ class Encoder:
         _refuse_other_pooling(Path(folder).expanduser())
         place = str(Path(folder).expanduser())
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(place, local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
             self._model: Any = AutoModel.from_pretrained(place, local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())
