@@ -1,10 +1,10 @@
 """An engine's state on disk: safetensors and JSON, never pickle. What is frozen is not written: its folder still is.
 
-    engine.json               format, role, steps and the names of the files beside it
-    engine-00000.safetensors  weight.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME for every trained parameter, whole;
-                              random.cpu.RANK and random.cuda.RANK
+    engine.json               format, role, steps, skipped and the names of the files beside it
+    engine-00000.safetensors  weight.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME for every trained parameter, whole
 
 Tensors are whole whatever engine wrote them, so a run may continue on another number of processes or another engine.
+There is no random state among them: what a step draws is a function of its number (`random_numbers`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from rlhf.errors import RunError
 
-FORMAT = 1
+FORMAT = 2
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 FILE_BYTES = 2 * 2**30
 """A file is closed beyond this size, which bounds the memory a save takes."""
@@ -28,7 +29,7 @@ FILE_BYTES = 2 * 2**30
 Named = Iterator[tuple[str, Tensor]]
 
 
-def write_state(path: Path, tensors: Named, *, role: str, steps: int) -> None:
+def write_state(path: Path, tensors: Named, *, role: str, steps: int, skipped: int) -> None:
     """Write the files into the folder `path`, made where absent; `engine.json` comes last."""
     path.mkdir(parents=True, exist_ok=True)
     files: list[str] = []
@@ -41,7 +42,7 @@ def write_state(path: Path, tensors: Named, *, role: str, steps: int) -> None:
             files.append(_write_file(path, len(files), held))
             held, held_bytes = {}, 0
     files.append(_write_file(path, len(files), held))
-    header = {"format": FORMAT, "role": role, "steps": steps, "files": files}
+    header = {"format": FORMAT, "role": role, "steps": steps, "skipped": skipped, "files": files}
     (path / "engine.json").write_text(json.dumps(header) + "\n")
 
 
@@ -73,24 +74,48 @@ class SavedTensors(Mapping[str, Tensor]):
         return tuple(self._where[name].get_slice(name).get_shape())  # type: ignore[no-untyped-call]
 
 
-def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[SavedTensors, int]:
-    """Tensors and the number of steps.
+class SavedEngine(NamedTuple):
+    """What `read_state` found."""
 
-    Raises `RunError` where the files are missing or broken, or are of another role or of weights of other shapes.
-    """
+    tensors: SavedTensors
+    steps: int
+    """Optimizer steps taken."""
+    skipped: int
+    """Steps in a row, the latest of all, that were not taken."""
+
+
+def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) -> SavedEngine:
+    """Raises `RunError` where the files are missing or broken, or are of another role or of weights of other shapes."""
     try:
         header = json.loads((path / "engine.json").read_text())
-        tensors = SavedTensors(path, header["files"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        held = f"format {header['format']} of a {header['role']}"
+        if held != f"format {FORMAT} of a {role}":
+            raise RunError(f"{path} holds {held}, not format {FORMAT} of a {role}")
+        saved = SavedEngine(SavedTensors(path, header["files"]), int(header["steps"]), int(header["skipped"]))
+    except KeyError as absent:
+        raise RunError(f"cannot read the saved {role} in {path}: engine.json has no {absent}") from None
+    except (OSError, ValueError, TypeError, SafetensorError) as error:
         raise RunError(f"cannot read the saved {role} in {path}: {error}") from error
-    if header["format"] != FORMAT or header["role"] != role:
-        raise RunError(f"{path} holds format {header['format']} of a {header['role']}, not format {FORMAT} of a {role}")
-    saved = {key.removeprefix("weight."): tensors.shape(key) for key in tensors if key.startswith("weight.")}
-    if differing := sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name)):
+    _require_whole(path, saved, shapes)
+    return saved
+
+
+def _require_whole(path: Path, saved: SavedEngine, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Every weight is there in its shape, with all of its moments, or with none where it never had a gradient."""
+    tensors = saved.tensors
+    there = {key.removeprefix("weight."): tensors.shape(key) for key in tensors if key.startswith("weight.")}
+    if differing := sorted(name for name in shapes.keys() | there.keys() if shapes.get(name) != there.get(name)):
         name = differing[0]
-        there, here = saved.get(name, "absent"), shapes.get(name, "absent")
-        raise RunError(f"{path} is of another model: {name} is {there} there and {here} here")
-    return tensors, int(header["steps"])
+        was, here = there.get(name, "absent"), shapes.get(name, "absent")
+        raise RunError(f"{path} is of another model: {name} is {was} there and {here} here")
+    stepped = {name for name in shapes if any(f"{moment}.{name}" in tensors for moment in MOMENTS)}
+    lacking = [
+        f"{moment}.{name}" for name in sorted(stepped) for moment in MOMENTS if f"{moment}.{name}" not in tensors
+    ]
+    if lacking:
+        raise RunError(f"{path} lacks {len(lacking)} tensors of the optimizer, first {lacking[0]}")
+    if shapes and bool(stepped) != (saved.steps > 0):
+        raise RunError(f"{path} is of {saved.steps} steps, but has moments of {len(stepped)} of {len(shapes)} weights")
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -114,19 +139,3 @@ def restore_model(model: nn.Module, optimizer: torch.optim.Optimizer | None, ten
         if optimizer is not None:
             moments = {m: tensors[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in tensors}
             optimizer.state[parameter] = {m: t if m == "step" else t.to(parameter.device) for m, t in moments.items()}
-
-
-def random_states(rank: int = 0) -> dict[str, Tensor]:
-    """This process's random states. Only adapter dropout draws from them."""
-    states = {f"random.cpu.{rank}": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states[f"random.cuda.{rank}"] = torch.cuda.get_rng_state()
-    return states
-
-
-def set_random_states(tensors: Mapping[str, Tensor], rank: int = 0) -> None:
-    """Back to what `random_states` saw; a process that was not there then keeps its own."""
-    if (cpu := f"random.cpu.{rank}") in tensors:
-        torch.set_rng_state(tensors[cpu])
-    if (cuda := f"random.cuda.{rank}") in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[cuda])

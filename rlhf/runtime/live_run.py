@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from rlhf.errors import Interrupted, RewardError
+from rlhf.errors import Interrupted, RewardError, RunError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Call
@@ -23,13 +23,14 @@ from rlhf.runtime.early import EarlyForwards
 from rlhf.runtime.handover import Handover
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.models import build_encoder
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, derived_seed
 from rlhf.runtime.reward_pool import Starter
 from rlhf.runtime.reward_process import RewardProcess
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
 from rlhf.runtime.sampler import Read, Sampler
 from rlhf.runtime.scoring import Homes, Scorer, StageParts
+from rlhf.runtime.seeding import seed_generators
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
 
@@ -141,6 +142,7 @@ class LiveRun(RunRows):
             self._step += 1
             self._step_started, self._seconds, self._samplings, self._failed = time.monotonic(), {}, 0, []
             self._staleness = []
+            seed_generators(derived_seed(self.plan.seed, "step", self._step))
             yield self._step
 
     def _counted(self, batch: Any) -> Any:
@@ -155,7 +157,7 @@ class LiveRun(RunRows):
         ahead.restore(self._kept_ahead, partial(self._prompts_at, num_prompts))
         self._kept_ahead = []
         stream = self._open_prompts(num_prompts)
-        return ((step, ahead.prompts(step, lambda: (stream.position, stream.take()))) for step in self._steps())
+        return ((step, ahead.prompts(step, lambda: (stream.place, stream.take()))) for step in self._steps())
 
     def sample(self, prompts: Sequence[Prompt], num_samples: int, *, greedy: bool = False) -> list[Rollout]:
         """Completions of the policy, or of one up to `rollout.max_staleness` updates older; the same for the same seed,
@@ -224,38 +226,49 @@ class LiveRun(RunRows):
     def finish_step(self, step: int, metrics: Metrics, rollouts: Sequence[Rollout] = ()) -> None:
         """Log the step, save when due, and leave when asked to."""
         everything = dict(metrics) | self._rollout_metrics(rollouts) | self._run_metrics()
-        every = self.plan.config.checkpoint.every
-        if every and step % every == 0 and step < self.plan.num_steps:
-            self._save(step)
         directive = Directive.GO_ON
         if self.ranks.rank == 0:
             directive = self.journal.step(step, everything, [*rollouts, *self._failed])
         self._failed = []
         directive = Directive(self.ranks.agree(directive))
-        if directive is Directive.INTERRUPT and step < self.plan.num_steps:
-            path = self._save(step)
-            raise Interrupted(f"stopped after step {step} of stage {self.plan.name!r}; saved in {path}")
-        self._ending = self._ending or directive is Directive.END
-        if self._sampler is not None and (self._ending or step == self.plan.num_steps):
+        self._ending = directive is Directive.END or step == self.plan.num_steps
+        if not self._ending:
+            self._save_if_due(step, directive)
+        elif self._sampler is not None:
             self._sampler.settle()
+
+    def _save_if_due(self, step: int, directive: Directive) -> None:
+        """After the step's lines are written: a run killed between the two repeats the step and lacks no line."""
+        every = self.plan.config.checkpoint.every
+        is_asked = directive is Directive.INTERRUPT
+        if is_asked or (every and step % every == 0):
+            path = self._save(step)
+            if is_asked:
+                raise Interrupted(f"stopped after step {step} of stage {self.plan.name!r}; saved in {path}")
 
     def resume(self) -> int:
         """Take up the newest checkpoint, if there is one; returns the steps already done."""
         checkpoint = self._checkpoints.latest()
         if checkpoint is None:
             return 0
-        state = read_state(checkpoint)
         for role in self._trained_roles():
             self.engines[role].load(checkpoint / role)
-        self.algorithm.restore(state["algorithm"])
-        self._scorer.restore(state["rewards"])
-        self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
-        self._start_position, self.before = state["position"], state["before"]
-        self._kept_ahead = state["ahead"]
-        self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
+        try:
+            self._restore(read_state(checkpoint))
+        except KeyError as absent:
+            raise RunError(f"checkpoint {checkpoint}: run.json has no {absent}; another version wrote it") from None
         if self.rollout is not None:
             self._hand_over(self.policy, self.rollout, self._version)
         return self._step
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what `_save` wrote beside the engines."""
+        self.algorithm.restore(state["algorithm"])
+        self._scorer.restore(state["rewards"])
+        self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
+        position, self.before, self._kept_ahead = state["position"], state["before"], state["ahead"]
+        self._start_position = {"item": position["item"], "row": position["row"]}
+        self.encoder.dropped, self.encoder.cut = position["dropped"], position["cut"]
 
     @property
     def step(self) -> int:
