@@ -11,7 +11,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
+
+import torch
 
 _NAME = "deepspeed_shm_comm"
 _STALE_S = 600
@@ -24,14 +27,19 @@ def load_collectives() -> None:
 
     builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
     if builder is not None and builder.is_compatible():
-        with turn():
+        os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(own_folder(torch.__file__)))
+        with turn(Path(os.environ["TORCH_EXTENSIONS_DIR"])):
             builder.load()
 
 
+def own_folder(torch_file: str) -> Path:
+    """Of this installation of torch: two of one user would each find the other's build out of date, and build anew."""
+    return Path.home() / ".cache" / "torch_extensions" / f"rlhf-{sha256(torch_file.encode()).hexdigest()[:12]}"
+
+
 @contextmanager
-def turn() -> Iterator[None]:
-    """The only process of ours that builds or loads, and no lock of torch's in its way."""
-    cache = Path(os.environ.get("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")).expanduser()
+def turn(cache: Path) -> Iterator[None]:
+    """The only process of ours that builds or loads there, and no lock of torch's in its way."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / f"{_NAME}.turn").open("w") as file:
         try:
@@ -39,7 +47,7 @@ def turn() -> Iterator[None]:
             oldest = 0.0
         except OSError:  # a file system without locks: age has to tell
             oldest = _STALE_S
-        for lock in (*cache.glob(f"{_NAME}/lock"), *cache.glob(f"*/{_NAME}/lock")):
-            if time.time() - lock.stat().st_mtime >= oldest:
-                lock.unlink(missing_ok=True)
+        lock = cache / _NAME / "lock"
+        if lock.exists() and time.time() - lock.stat().st_mtime >= oldest:
+            lock.unlink(missing_ok=True)
         yield

@@ -8,21 +8,19 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
-
-from rlhf.engines.cpu_collectives import turn
+from rlhf.engines.cpu_collectives import own_folder, turn
 
 
 def hold(marks: Path) -> None:
     """Take a turn, as torch would leave its lock in it, and never end it."""
-    with turn():
-        (marks / "py311_cpu" / "deepspeed_shm_comm" / "lock").touch()
+    with turn(marks):
+        (marks / "deepspeed_shm_comm" / "lock").touch()
         (marks / "held").touch()
         time.sleep(600)
 
 
 def wait(marks: Path) -> None:
-    with turn():
+    with turn(marks):
         (marks / "had").touch()
 
 
@@ -33,11 +31,13 @@ def until(path: Path) -> None:
         time.sleep(0.01)
 
 
-def test_the_next_process_waits_for_one_that_lives_and_not_for_one_that_was_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    lock = tmp_path / "py311_cpu" / "deepspeed_shm_comm" / "lock"
+def test_two_installations_have_a_build_each() -> None:
+    assert own_folder("/one/torch/__init__.py") != own_folder("/other/torch/__init__.py")
+    assert own_folder("/one/torch/__init__.py") == own_folder("/one/torch/__init__.py")
+
+
+def test_the_next_process_waits_for_one_that_lives_and_not_for_one_that_was_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "deepspeed_shm_comm" / "lock"
     lock.parent.mkdir(parents=True)
     context = multiprocessing.get_context("spawn")
     first, second = (context.Process(target=work, args=(tmp_path,)) for work in (hold, wait))
