@@ -157,7 +157,11 @@ class LiveRun(RunRows):
         ahead.restore(self._kept_ahead, partial(self._prompts_at, num_prompts))
         self._kept_ahead = []
         stream = self._open_prompts(num_prompts)
-        return ((step, ahead.prompts(step, lambda: (stream.place, stream.take()))) for step in self._steps())
+
+        def take() -> tuple[Mapping[str, int], list[Prompt]]:
+            return {"item": stream.position["item"]}, stream.take()  # a prompt is one row
+
+        return ((step, ahead.prompts(step, take)) for step in self._steps())
 
     def sample(self, prompts: Sequence[Prompt], num_samples: int, *, greedy: bool = False) -> list[Rollout]:
         """Completions of the policy, or of one up to `rollout.max_staleness` updates older; the same for the same seed,

@@ -26,8 +26,8 @@ class RowStream(Generic[Item, Row]):
         limit: str = "",
     ) -> None:
         self._item, self._row = (position["item"], position["row"]) if position else (0, 0)
-        self.position = {**self.place, **counts()}
-        """`place`, and the encoder's `counts` up to there."""
+        self.position = {"item": self._item, "row": self._row, **counts()}
+        """Items fully consumed, rows consumed of the next one, and the encoder's `counts` up to there."""
         self._items = items(self._item)
         self._encode = encode
         self._batch_size = batch_size
@@ -55,13 +55,8 @@ class RowStream(Generic[Item, Row]):
             self._row += len(taken)
             if self._row >= len(self._current):
                 self._item, self._row, self._current = self._item + 1, 0, None
-        self.position = {**self.place, **self._counts()}
+        self.position = {"item": self._item, "row": self._row, **self._counts()}
         return rows
-
-    @property
-    def place(self) -> dict[str, int]:
-        """Items fully consumed, and rows consumed of the next one."""
-        return {"item": self._item, "row": self._row}
 
 
 def first_rows(items: Iterator[Any], count: int, encode: Callable[[Any], Sequence[Any]]) -> list[Any]:
