@@ -18,8 +18,8 @@ from tests.tiny_runs import changed
 from tests.whole_and_resumed import differences
 
 pytestmark = [pytest.mark.deepspeed, pytest.mark.slow]
-FEW = [("ppo", 3, "bfloat16"), ("reward_model", 2, "float32")]
-"""The method with the most roles and state where weights are cut up; and one on rows that are."""
+FEW = [("ppo", 1, "float32"), ("dpo", 3, "bfloat16")]
+"""The method with the most roles and state; and weights that are cut up, in the other format."""
 
 
 @pytest.fixture(scope="module")
