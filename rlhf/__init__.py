@@ -25,12 +25,14 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    strict_resume: bool = False,
     rewards: Sequence[str | Mapping[str, Any] | Callable[..., Any]] | None = None,
 ) -> RunResult:
     """Run a recipe and return what came of it: `.summary`, `.metrics`, `.model`, `.folder`.
 
     `recipe` is a YAML file, the name of a shipped recipe, or the same settings as a dictionary; `overrides` has dotted
-    keys (`{"algorithm.kl_coef": 0.1}`). `out` is the run's folder; an existing one is refused unless `resume`.
+    keys (`{"algorithm.kl_coef": 0.1}`). `out` is the run's folder; an existing one is refused unless `resume`,
+    or `strict_resume`, which refuses to go on where the rest would not be bit for bit what it would have been.
     `rewards` replaces those of the recipe: names, tables as in a recipe, or functions. One that lives in a file works
     on Ray; one typed into a notebook needs the inline runtime.
     """
@@ -39,7 +41,7 @@ def train(
     refuse_while_importing()  # before what is slow to load: a reward's process comes by here when it imports a script
     from rlhf.runtime.pipeline import train as run_pipeline
 
-    return run_pipeline(recipe, overrides, out=out, resume=resume, rewards=rewards)
+    return run_pipeline(recipe, overrides, out=out, resume=resume, strict_resume=strict_resume, rewards=rewards)
 
 
 def __getattr__(name: str) -> Any:

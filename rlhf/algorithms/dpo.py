@@ -6,6 +6,7 @@ Rafailov et al. 2023 (arXiv:2305.18290): a policy that is optimal under a KL pen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -94,3 +95,9 @@ class DPO(PreferenceMethod):
     def prepared(self, run: Run, batch: PreferenceBatch) -> PreferenceBatch:
         logprobs_B = self.reference_logprobs.of(run, batch.inputs)
         return replace(batch, ref_logprobs_BK=logprobs_B.view(batch.present_BK.shape))
+
+    def state(self) -> dict[str, float]:
+        return self.reference_logprobs.state()
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self.reference_logprobs.restore(state)

@@ -117,6 +117,12 @@ class KTO(Algorithm):
             "accuracy_longer_wins": wins(lengths_B, batch.label_B).tolist(),
         }
 
+    def state(self) -> dict[str, float]:
+        return self.reference_logprobs.state()
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self.reference_logprobs.restore(state)
+
 
 def with_others_completions(batch: TokenBatch) -> TokenBatch:
     """Each row's prompt followed by the completion of the row before it, the first by that of the last.

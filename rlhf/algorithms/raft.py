@@ -61,17 +61,18 @@ class RAFT(Algorithm):
         self.loss = NextTokenLoss()
         most = config.prompts_per_step * config.keep
         self.updates_per_step = config.epochs * -(-most // config.minibatch_size)
+        self._without = 0
+        """Steps in a row, the latest of all, in which nothing was chosen."""
 
     def num_steps(self, rows_per_epoch: int) -> int:
         return self.config.steps
 
     def run(self, run: Run) -> None:
-        without = 0
         for step, prompts in run.prompts(self.config.prompts_per_step):
             rollouts = run.score(run.sample(prompts, self.config.samples_per_prompt))
             chosen = self.choose(rollouts)
-            without = 0 if chosen else without + 1
-            if without == PATIENCE:
+            self._without = 0 if chosen else self._without + 1
+            if self._without == PATIENCE:
                 raise RewardError(_nothing_chosen(rollouts))
             figures = self.imitate(run, run.collate(chosen), step) if chosen else {}
             run.publish_weights()
@@ -103,6 +104,12 @@ class RAFT(Algorithm):
         if not prompts:
             return {}
         return {"reward": [rollout.reward or 0.0 for rollout in run.score(run.sample(prompts, 1))]}
+
+    def state(self) -> dict[str, float]:
+        return {"steps_without": float(self._without)}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        self._without = int(state["steps_without"])
 
 
 def _figures(rollouts: Sequence[Rollout], chosen: Sequence[Rollout]) -> Metrics:

@@ -17,6 +17,10 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="The run's folder; runs/NAME where absent.", show_default=False)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the interrupted run in this folder.")] = False,
+    strict_resume: Annotated[
+        bool,
+        typer.Option("--strict-resume", help="Continue it only where the rest is bit for bit what it would have been."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the resolved recipe, and stop.")
     ] = False,
@@ -39,4 +43,4 @@ def train(
         checked, _ = pipeline.prepare(recipe, changes)
         typer.echo(checked.as_yaml(), nl=False)
         return
-    print_outcome(pipeline.train(recipe, changes, out=out, resume=resume))
+    print_outcome(pipeline.train(recipe, changes, out=out, resume=resume, strict_resume=strict_resume))

@@ -1,10 +1,10 @@
 """An engine's state on disk: safetensors and JSON, never pickle. What is frozen is not written: its folder still is.
 
-    engine.json               format, role, steps and the names of the files beside it
-    engine-00000.safetensors  weight.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME for every trained parameter, whole;
-                              random.cpu.RANK and random.cuda.RANK
+    engine.json               format, role, steps, skipped and the names of the files beside it
+    engine-00000.safetensors  weight.NAME, exp_avg.NAME, exp_avg_sq.NAME, step.NAME for every trained parameter, whole
 
 Tensors are whole whatever engine wrote them, so a run may continue on another number of processes or another engine.
+There is no random state among them: what a step draws is a function of its number (`random_numbers`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rlhf.errors import RunError
 
-FORMAT = 1
+FORMAT = 2
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 FILE_BYTES = 2 * 2**30
 """A file is closed beyond this size, which bounds the memory a save takes."""
@@ -31,7 +31,9 @@ FILE_BYTES = 2 * 2**30
 Named = Iterator[tuple[str, Tensor]]
 
 
-def write_state(path: Path, tensors: Named, *, role: str, steps: int, engine: str, dtype: torch.dtype) -> None:
+def write_state(
+    path: Path, tensors: Named, *, role: str, steps: int, skipped: int, engine: str, dtype: torch.dtype
+) -> None:
     """Write the files into the folder `path`, made where absent; `engine.json` comes last. All is on disk then.
 
     `engine` and `dtype`, of its arithmetic, are for who reads it. Raises `OSError`, on a full disk say.
@@ -48,7 +50,7 @@ def write_state(path: Path, tensors: Named, *, role: str, steps: int, engine: st
             held, held_bytes = {}, 0
     files.append(_write_file(path, len(files), held))
     kind = {"engine": engine, "dtype": str(dtype).removeprefix("torch.")}
-    header = {"format": FORMAT, "role": role, "steps": steps, "files": files, **kind}
+    header = {"format": FORMAT, "role": role, "steps": steps, "skipped": skipped, "files": files, **kind}
     (path / "engine.json").write_text(json.dumps(header) + "\n")
     _to_disk(path / "engine.json")
 
@@ -77,6 +79,7 @@ class _Header(BaseModel):
     format: int
     role: str
     steps: int = Field(ge=0)
+    skipped: int = Field(ge=0)
     files: list[Annotated[str, Field(pattern=r"^engine-\d{5}\.safetensors$")]]
     """Names, which cannot lead out of the folder."""
 
@@ -103,28 +106,49 @@ class SavedTensors(Mapping[str, Tensor]):
         return tuple(self._where[name].get_slice(name).get_shape())  # type: ignore[no-untyped-call]
 
 
-def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[SavedTensors, int]:
-    """Tensors and the number of steps.
+class SavedEngine(NamedTuple):
+    """What `read_state` found."""
 
-    Raises `RunError` where the files are missing or broken, or are of another role or of weights of other shapes.
-    """
+    tensors: SavedTensors
+    steps: int
+    """Optimizer steps taken."""
+    skipped: int
+    """Steps in a row, the latest of all, that were not taken."""
+
+
+def read_state(path: Path, *, role: str, shapes: Mapping[str, tuple[int, ...]]) -> SavedEngine:
+    """Raises `RunError` where the files are missing or broken, or are of another role or of weights of other shapes."""
     try:
         header = _Header.model_validate_json((path / "engine.json").read_bytes())
         if header.format != FORMAT or header.role != role:
             raise RunError(f"{path} holds format {header.format} of a {header.role}, not format {FORMAT} of a {role}")
-        tensors = SavedTensors(path, header.files)
+        saved = SavedEngine(SavedTensors(path, header.files), header.steps, header.skipped)
     except (OSError, ValueError, SafetensorError) as error:
         raise RunError(f"cannot read the saved {role} in {path}: {' '.join(str(error).split())[:300]}") from error
-    saved = {key.removeprefix("weight."): tensors.shape(key) for key in tensors if key.startswith("weight.")}
-    if differing := sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name)):
+    _require_whole(path, saved, shapes)
+    return saved
+
+
+def _require_whole(path: Path, saved: SavedEngine, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Every weight is there in its shape, with all of its moments, or with none where it never had a gradient."""
+    tensors = saved.tensors
+    there = {key.removeprefix("weight."): tensors.shape(key) for key in tensors if key.startswith("weight.")}
+    if differing := sorted(name for name in shapes.keys() | there.keys() if shapes.get(name) != there.get(name)):
         name = differing[0]
-        there, here = saved.get(name, "absent"), shapes.get(name, "absent")
-        raise RunError(f"{path} is of another model: {name} is {there} there and {here} here")
+        was, here = there.get(name, "absent"), shapes.get(name, "absent")
+        raise RunError(f"{path} is of another model: {name} is {was} there and {here} here")
     for key in tensors:
         moment, _, name = key.partition(".")
         if moment in ("exp_avg", "exp_avg_sq") and tensors.shape(key) != shapes.get(name):
             raise RunError(f"{path} is of another model: {key} is {tensors.shape(key)} there, {shapes.get(name)} here")
-    return tensors, header.steps
+    stepped = {name for name in shapes if any(f"{moment}.{name}" in tensors for moment in MOMENTS)}
+    lacking = [
+        f"{moment}.{name}" for name in sorted(stepped) for moment in MOMENTS if f"{moment}.{name}" not in tensors
+    ]
+    if lacking:
+        raise RunError(f"{path} lacks {len(lacking)} tensors of the optimizer, first {lacking[0]}")
+    if shapes and bool(stepped) != (saved.steps > 0):
+        raise RunError(f"{path} is of {saved.steps} steps, but has moments of {len(stepped)} of {len(shapes)} weights")
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -148,19 +172,3 @@ def restore_model(model: nn.Module, optimizer: torch.optim.Optimizer | None, ten
         if optimizer is not None:
             moments = {m: tensors[f"{m}.{name}"] for m in MOMENTS if f"{m}.{name}" in tensors}
             optimizer.state[parameter] = {m: t if m == "step" else t.to(parameter.device) for m, t in moments.items()}
-
-
-def random_states(rank: int = 0) -> dict[str, Tensor]:
-    """This process's random states. Only adapter dropout draws from them."""
-    states = {f"random.cpu.{rank}": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states[f"random.cuda.{rank}"] = torch.cuda.get_rng_state()
-    return states
-
-
-def set_random_states(tensors: Mapping[str, Tensor], rank: int = 0) -> None:
-    """Back to what `random_states` saw; a process that was not there then keeps its own."""
-    if (cpu := f"random.cpu.{rank}") in tensors:
-        torch.set_rng_state(tensors[cpu])
-    if (cuda := f"random.cuda.{rank}") in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors[cuda])

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlhf.config import RoleSpec
-from rlhf.engines.checkpoints import random_states, read_state, set_random_states, trained_parameters, write_state
+from rlhf.engines.checkpoints import read_state, trained_parameters, write_state
 from rlhf.engines.compiled_layers import compile_layers
 from rlhf.engines.export import export_model, handed_weights, whole
 from rlhf.engines.fingerprints import live_fingerprints, sampled, sampled_shard
@@ -123,8 +123,8 @@ class DeepSpeedEngine(MicroBatchedEngine):
         drop_gradients(self._engine, self.model, self.zero_stage)
 
     @property
-    def _leads(self) -> bool:
-        return self.processes.rank == 0
+    def _rank(self) -> int:
+        return self.processes.rank
 
     def _reduced(self, sums: Tensor) -> Tensor:
         return self.processes.sum(sums)
@@ -183,22 +183,18 @@ class DeepSpeedEngine(MicroBatchedEngine):
 
     def _told_of(self) -> dict[str, Any]:
         kind = {"engine": f"deepspeed, zero_stage {self.zero_stage}", "dtype": self.model.precision.compute}
-        return {"role": self.spec.role, "steps": self.steps, **kind}
+        return {"role": self.spec.role, "steps": self.steps, "skipped": self.skipped, **kind}
 
     def _tensors(self) -> Iterator[tuple[str, Tensor]]:
         if self._engine is not None and self.spec.optimizer is not None:
             yield from zero_tensors(self._engine, self.model, self.zero_stage, self.steps)
-        for name, state in random_states().items():
-            for rank, theirs in enumerate(self.processes.gather(state.to(self.device))):
-                yield name.replace(".0", f".{rank}"), theirs.cpu()
 
     def load(self, path: Path) -> None:
         """Take up what any engine of this role saved. Raises `RunError` where it is missing, broken or of another."""
         shapes = zero_shapes(self.model, self.zero_stage) if self.spec.optimizer is not None else {}
-        tensors, self.steps = read_state(path, role=self.spec.role, shapes=shapes)
+        tensors, self.steps, self.skipped = read_state(path, role=self.spec.role, shapes=shapes)
         if self.spec.optimizer is not None:
             restore_zero(self._engine, self.model, self.zero_stage, tensors)
-        set_random_states(tensors, self.processes.rank)
 
     def sleep(self) -> None:
         """Keeps what it has on a device: what lies in CPU memory, ZeRO's own offloading decides (the recipe's)."""

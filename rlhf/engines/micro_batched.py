@@ -26,6 +26,7 @@ from rlhf.engines.microbatches import micro_batches, restore, to_device, write_b
 from rlhf.engines.models import Output, RoleModel, read
 from rlhf.engines.optimizer import learning_rate
 from rlhf.engines.pretrained import context_limit
+from rlhf.engines.random_numbers import drawn_for_step
 from rlhf.engines.settings import EngineConfig
 from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.functional.distillation import FORWARD_KL, Divergence
@@ -43,8 +44,8 @@ class MicroBatchedEngine(ABC):
     device: torch.device
     steps: int
     """Optimizer steps taken since the run began."""
-    _skipped: int = 0
-    """Steps in a row that were not taken."""
+    skipped: int = 0
+    """Steps in a row, the latest of all, that were not taken."""
 
     @abstractmethod
     def _backward(self, loss: Tensor, last: bool) -> None:
@@ -126,7 +127,8 @@ class MicroBatchedEngine(ABC):
             raise DataError(f"the batch has nothing to train on: {type(loss_fn).__name__} counts {count}")
         doing = f"learning in optimizer step {self.steps + 1} from {self._size_of(batch)}"
         with memory_named(f"the {self.spec.role}", doing, TO_LEARN):
-            totals, peaks = self._accumulate(self._mine(batch), loss_fn, count)
+            with drawn_for_step(self.device, self.spec.seed, self.steps, self._rank):
+                totals, peaks = self._accumulate(self._mine(batch), loss_fn, count)
             loss = totals.pop(_LOSS)[0] / count
             if not math.isfinite(loss):
                 self._drop_gradients()
@@ -136,7 +138,7 @@ class MicroBatchedEngine(ABC):
         if not math.isfinite(norm):
             return self._skip(batch, f"gradient norm is {norm} though its loss is finite")
         self.steps += 1
-        self._skipped = 0
+        self.skipped = 0
         role = self.spec.role
         metrics = {name: _ratio(total, number) for name, (total, number) in totals.items()} | peaks
         return {**metrics, f"{role}/loss": loss, f"{role}/grad_norm": norm, f"{role}/lr": lr, f"{role}/skipped": 0.0}
@@ -178,24 +180,24 @@ class MicroBatchedEngine(ABC):
         """Keep the batch for inspection and go on, unless this has happened too often in a row."""
         assert self.spec.optimizer is not None
         role, number = self.spec.role, self.steps + 1
-        self._skipped += 1
+        self.skipped += 1
         where = ""
         if self.spec.folder is not None:
-            path = Path(self.spec.folder) / "not_finite" / f"{role}-step-{number}-{self._skipped}.safetensors"
-            if self._leads:
+            path = Path(self.spec.folder) / "not_finite" / f"{role}-step-{number}-{self.skipped}.safetensors"
+            if self._rank == 0:
                 write_batch(path, batch, f"the {role}'s {what}")
             where = f" The batch is in {path}."
-        if self._skipped > self.spec.optimizer.max_skipped:
+        if self.skipped > self.spec.optimizer.max_skipped:
             raise RunError(
-                f"the {role}'s {what} in optimizer step {number}, {self._skipped} times in a row; no such step was "
+                f"the {role}'s {what} in optimizer step {number}, {self.skipped} times in a row; no such step was "
                 f"taken.{where} Lower the learning rate, or look for rewards and advantages out of range"
             )
         return {f"{role}/skipped": 1.0}
 
     @property
-    def _leads(self) -> bool:
-        """Whether this process writes for all."""
-        return True
+    def _rank(self) -> int:
+        """This process among those of the role; the first writes for all."""
+        return 0
 
     @abstractmethod
     def _drop_gradients(self) -> None: ...

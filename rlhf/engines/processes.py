@@ -10,15 +10,14 @@ import logging
 import os
 import shutil
 import socket
-import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from rlhf.engines.cpu_collectives import load_collectives
 from rlhf.errors import ConfigError, ResourceError
 
 
@@ -50,12 +49,13 @@ class Processes:
         os.environ.update(RANK=str(self.rank), WORLD_SIZE=str(self.world_size), LOCAL_RANK=str(self.local_rank))
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank)
-        _remove_stale_build_lock()
         from deepspeed import init_distributed
         from deepspeed.utils import logger
 
         logger.setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # DeepSpeed's calls
+        if not torch.cuda.is_available():
+            load_collectives()
         init_distributed(dist_backend="nccl" if torch.cuda.is_available() else "gloo", verbose=False)
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -101,15 +101,3 @@ def _need_compiler() -> None:
             f"DeepSpeed on CPU builds a C++ extension once, and there is no compiler {compiler!r}: install g++ and "
             "ninja, or set engine: {type: torch}"
         )
-
-
-_STALE_S = 600
-"""No build of DeepSpeed's communication takes this long; 261 s were seen on a machine with other work to do."""
-
-
-def _remove_stale_build_lock() -> None:
-    """A process killed while it built or loaded the C++ part leaves a lock for which all others wait for ever."""
-    cache = Path(os.environ.get("TORCH_EXTENSIONS_DIR", "~/.cache/torch_extensions")).expanduser()
-    for lock in (*cache.glob("deepspeed_shm_comm/lock"), *cache.glob("*/deepspeed_shm_comm/lock")):
-        if time.time() - lock.stat().st_mtime > _STALE_S:
-            lock.unlink(missing_ok=True)

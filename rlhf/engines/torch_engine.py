@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 from rlhf.config import RoleSpec
 from rlhf.engines.checkpoints import (
     model_tensors,
-    random_states,
     read_state,
     restore_model,
-    set_random_states,
     trained_parameters,
     write_state,
 )
@@ -91,17 +88,16 @@ class TorchEngine(MicroBatchedEngine):
         export_model(self.model.network, self.spec.model.lora, path)
 
     def save(self, path: Path) -> None:
-        """Write trained weights, optimizer state, step and random state: `load` continues bit for bit."""
-        tensors = chain(model_tensors(self.model, self.optimizer), random_states().items())
-        dtype = self.model.precision.compute
-        write_state(path, tensors, role=self.spec.role, steps=self.steps, engine="torch", dtype=dtype)
+        """Write trained weights, optimizer state and counts of steps: `load` continues bit for bit."""
+        tensors, dtype = model_tensors(self.model, self.optimizer), self.model.precision.compute
+        counts = {"steps": self.steps, "skipped": self.skipped}
+        write_state(path, tensors, role=self.spec.role, engine="torch", dtype=dtype, **counts)
 
     def load(self, path: Path) -> None:
         """Take up what `save` wrote. Raises `RunError` where it is missing, broken or of another model."""
         shapes = {name: tuple(parameter.shape) for name, parameter in trained_parameters(self.model).items()}
-        tensors, self.steps = read_state(path, role=self.spec.role, shapes=shapes)
+        tensors, self.steps, self.skipped = read_state(path, role=self.spec.role, shapes=shapes)
         restore_model(self.model, self.optimizer, tensors)
-        set_random_states(tensors)
 
     def sleep(self) -> None:
         """Weights and optimizer state wait in CPU memory."""

@@ -7,7 +7,8 @@ import json
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from rlhf.config import RewardPart
 from rlhf.protocols import RewardFn
@@ -82,6 +83,17 @@ class AskedReward:
     def _checked(self, rollouts: Sequence[Rollout]) -> list[Score]:
         scores = finished(answered(self.reward, rollouts), len(rollouts))
         return [faulty(score, self.config.range) for score in scores]
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs: what `cache` keeps, for a judge may say something else next time."""
+        if not self.config.cache:
+            return {}
+        return {"known": {key: {"value": s.value, "parts": dict(s.parts)} for key, s in self._known.items()}}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        if self.config.cache:
+            told = state["known"].items()
+            self._known = OrderedDict((key, Score(value=s["value"], parts=s["parts"])) for key, s in told)
 
     def close(self) -> None:
         """Let go of the processes it runs in."""

@@ -55,9 +55,20 @@ class Failures:
         self._counts.clear()
         return figures
 
-    def _count(self, part: AskedReward, rows: Sequence[int], failed: Sequence[int]) -> None:
+    def state(self, part: AskedReward) -> dict[str, str]:
+        """What a resumed run needs: which of the part's last completions failed, where that does not end a run."""
+        if part.config.on_error == "raise":
+            return {}
+        return {"recent": "".join("01"[failed] for failed in self._recent.get(part.name, ()))}
+
+    def restore(self, part: AskedReward, state: Mapping[str, str]) -> None:
         if part.config.on_error != "raise":
-            self._counts[part.name] += len(failed)
+            self._recent[part.name] = deque((failed == "1" for failed in state["recent"]), maxlen=_WINDOW)
+
+    def _count(self, part: AskedReward, rows: Sequence[int], failed: Sequence[int]) -> None:
+        if part.config.on_error == "raise":
+            return
+        self._counts[part.name] += len(failed)
         recent = self._recent.setdefault(part.name, deque(maxlen=_WINDOW))
         known = set(failed)
         recent.extend(row in known for row in rows)

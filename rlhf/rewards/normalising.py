@@ -35,8 +35,11 @@ class Normaliser:
         self._squares += before * (value - self._mean)
 
     def state(self) -> dict[str, float]:
-        """What a resumed run needs."""
+        """What a resumed run needs: nothing where no value outlives its step."""
+        if self._by != "running":
+            return {}
         return {"count": self._count, "mean": self._mean, "squares": self._squares}
 
     def restore(self, state: Mapping[str, float]) -> None:
-        self._count, self._mean, self._squares = int(state["count"]), state["mean"], state["squares"]
+        if self._by == "running":
+            self._count, self._mean, self._squares = int(state["count"]), state["mean"], state["squares"]

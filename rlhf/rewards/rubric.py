@@ -126,12 +126,18 @@ class Rubric:
         return self._failures.take()
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run must know: the running means."""
-        return {name: normaliser.state() for name, normaliser in self._normalisers.items()}
+        """What a resumed run must know of each part: running means, what it was told, how often it failed."""
+        return {
+            part.name: self._normalisers[part.name].state() | part.state() | self._failures.state(part)
+            for part in self.parts
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        for name, known in state.items():
-            self._normalisers[name].restore(known)
+        for part in self.parts:
+            known = state[part.name]
+            self._normalisers[part.name].restore(known)
+            part.restore(known)
+            self._failures.restore(part, known)
 
     def close(self) -> None:
         """End the processes of the parts."""

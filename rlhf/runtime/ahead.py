@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
+from rlhf.errors import RunError
 from rlhf.types import Completion, Prompt, Rollout
 
 
@@ -84,8 +85,11 @@ class Ahead:
     def restore(
         self, state: Sequence[Mapping[str, Any]], prompts_at: Callable[[Mapping[str, int]], list[Prompt]]
     ) -> None:
-        """Take up what `state` returned; `prompts_at` reads a step's prompts again."""
-        self._steps = [_restored(kept, prompts_at(kept["position"])) for kept in state]
+        """Take up what `state` returned; `prompts_at` reads prompts again. Raises `RunError` if one is gone."""
+        try:
+            self._steps = [_restored(kept, prompts_at(kept["position"])) for kept in state]
+        except (KeyError, TypeError, ValueError) as absent:
+            raise RunError(f"the checkpoint's run.json lacks something of the samples drawn ahead: {absent}") from None
 
 
 def _told(rollout: Rollout) -> list[Any]:

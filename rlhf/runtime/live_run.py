@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,27 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-
 from rlhf.errors import Interrupted, RewardError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Call
-from rlhf.runtime.checkpoints import Saves, differences, read_manifest, read_state, stage_checkpoints
+from rlhf.runtime.checkpoints import Saves, read_state, stage_checkpoints
 from rlhf.runtime.early import EarlyForwards
 from rlhf.runtime.handover import Handover
 from rlhf.runtime.interruption import Interruption
 from rlhf.runtime.journal import Directive, Journal
 from rlhf.runtime.learning import Learning
 from rlhf.runtime.models import build_encoder
-from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset
+from rlhf.runtime.plan import StagePlan, build_algorithm, build_dataset, derived_seed
 from rlhf.runtime.ranks import Ranks
 from rlhf.runtime.reward_pool import Starter
 from rlhf.runtime.reward_process import RewardProcess
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.run_rows import RunRows
 from rlhf.runtime.sampler import Read, Sampler
+from rlhf.runtime.scored_rows import scored_batch
 from rlhf.runtime.scoring import Homes, Scorer, StageParts
+from rlhf.runtime.seeding import seed_generators
 from rlhf.runtime.step_figures import StepFigures
 from rlhf.types import Metrics, Prompt, Rollout, ScoredBatch, Vocabulary
 
@@ -140,6 +139,7 @@ class LiveRun(RunRows):
         while self._step < self.plan.num_steps and not self._ending:
             self._step += 1
             self._figures, self._samplings, self._failed, self._has_learnt = StepFigures(), 0, [], False
+            seed_generators(derived_seed(self.plan.seed, "step", self._step))
             yield self._step
 
     def _learns(self) -> None:
@@ -162,7 +162,11 @@ class LiveRun(RunRows):
         ahead.restore(self._kept_ahead, partial(self._prompts_at, num_prompts))
         self._kept_ahead = []
         stream = self._open_prompts(num_prompts)
-        return ((step, ahead.prompts(step, lambda: (stream.position, stream.take()))) for step in self._steps())
+
+        def take() -> tuple[Mapping[str, int], list[Prompt]]:
+            return {"item": stream.position["item"]}, stream.take()  # a prompt is one row
+
+        return ((step, ahead.prompts(step, take)) for step in self._steps())
 
     def sample(self, prompts: Sequence[Prompt], num_samples: int, *, greedy: bool = False) -> list[Rollout]:
         """Completions of the policy, or of one up to `rollout.max_staleness` updates older; the same for the same seed,
@@ -197,23 +201,9 @@ class LiveRun(RunRows):
 
     def collate(self, rollouts: Sequence[Rollout]) -> ScoredBatch:
         """Rollouts as token rows; scores are NaN where nothing was scored."""
-        batch = self._counted(self.encoder.rollout_batch(rollouts))
-        sampled = torch.zeros(batch.tokens.shape, dtype=torch.float32)
-        for row, rollout in enumerate(rollouts):
-            sampled[row, batch.response_mask[row]] = torch.tensor(rollout.completion.logprobs, dtype=torch.float32)
-        groups: dict[str, int] = {}
-        costs = [rollout.cost for rollout in rollouts]
-        return ScoredBatch(
-            tokens=batch.tokens,
-            attention_mask=batch.attention_mask,
-            response_mask=batch.response_mask,
-            sampled_logprobs=sampled,
-            scores_B=torch.tensor([math.nan if r.reward is None else r.reward for r in rollouts], dtype=torch.float32),
-            truncated_B=torch.tensor([rollout.completion.finish_reason == "length" for rollout in rollouts]),
-            group_B=torch.tensor([groups.setdefault(rollout.prompt.id, len(groups)) for rollout in rollouts]),
-            costs_B=None if None in costs else torch.tensor(costs, dtype=torch.float32),
-            staleness_B=torch.tensor(list(map(self._stale_by, rollouts))) if self._sampling.draws_ahead else None,
-        )
+        rows = self._counted(self.encoder.rollout_batch(rollouts))
+        staleness = list(map(self._stale_by, rollouts)) if self._sampling.draws_ahead else None
+        return scored_batch(rows, rollouts, staleness)
 
     def publish_weights(self) -> None:
         """Hand the policy's weights to the rollout engine under the next version, and see that they arrived."""
@@ -253,21 +243,23 @@ class LiveRun(RunRows):
         checkpoint = self._checkpoints.newest_good()
         if checkpoint is None:
             return 0
-        if differing := differences(read_manifest(checkpoint), self.plan):
-            self.note(f"{checkpoint.name} was written otherwise ({differing}): the run goes on, but not bit for bit")
-        state = read_state(checkpoint)
         for role in self._trained_roles():
             self.engines[role].load(checkpoint / role)
-        self.algorithm.restore(state["algorithm"])
-        self._scorer.restore(state["rewards"])
-        self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
-        self._start_position, self.before = state["position"], state["before"]
-        self._kept_ahead, self._ending = state["ahead"], state["ending"]
-        self.encoder.dropped, self.encoder.cut = state["position"]["dropped"], state["position"]["cut"]
-        self._set_done(self._step, {})
+        self._restore(read_state(checkpoint))
         if self.rollout is not None:
             self._hand_over(self.policy, self.rollout, self._version)
         return self._step
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what was saved beside the engines."""
+        self.algorithm.restore(state["algorithm"])
+        self._scorer.restore(state["rewards"])
+        self._step, self._version, self._tokens_seen = state["step"], state["version"], state["tokens_seen"]
+        position, self.before = state["position"], state["before"]
+        self._kept_ahead, self._ending = state["ahead"], state["ending"]
+        self._start_position = {"item": position["item"], "row": position["row"]}
+        self.encoder.dropped, self.encoder.cut = position["dropped"], position["cut"]
+        self._set_done(self._step, {})
 
     def measure(self) -> Mapping[str, Sequence[float]]:
         """The algorithm's figures of the model as it is."""
@@ -324,12 +316,18 @@ class LiveRun(RunRows):
             "step": step,
             "version": self._version,
             "tokens_seen": self._tokens_seen,
-            "position": self._start_position if self._stream is None else self._stream.position,
+            "position": self._position(),
             "algorithm": self.algorithm.state(),
             "rewards": self._scorer.state(),
             "before": self.before,
         }
         self._done, self._state_when_done, self._metrics_when_done = step, json.dumps(state), metrics
+
+    def _position(self) -> dict[str, int]:
+        """In the data, with the rows left out up to there."""
+        if self._stream is not None:
+            return dict(self._stream.position)
+        return {"item": 0, "row": 0, **(self._start_position or {}), **self._left_out()}
 
     def _measured(self, rollouts: Sequence[Rollout]) -> Metrics:
         """What the run itself has to say of a step."""
@@ -338,8 +336,8 @@ class LiveRun(RunRows):
             reissued = getattr(self.rollout, "take_reissued", None)  # only a group of engines can lose one and go on
             figures["rollout/reissued"] = 0.0 if reissued is None else float(reissued())
             figures |= self._scorer.metrics(rollouts)
-        left_out = self._stream.position if self._stream is not None else self._left_out()
-        figures |= {f"data/{name}": float(left_out[name]) for name in ("dropped", "cut")}
+        position = self._position()
+        figures |= {f"data/{name}": float(position[name]) for name in ("dropped", "cut")}
         figures["data/bad_rows"] = float(getattr(self.dataset, "bad_rows", 0))  # a plugin's data set may not count them
         return figures | self._saves.metrics() | self._figures.of_time() | {"tokens/seen": float(self._tokens_seen)}
 

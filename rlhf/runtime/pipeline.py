@@ -16,7 +16,8 @@ from rlhf.plugins import Plugins, load_plugins, refuse_while_importing
 from rlhf.protocols import Dataset
 from rlhf.recipe import Recipe, check_parts, load_recipe
 from rlhf.runtime.checkpoints import newest_good, package_versions, require_upload_place
-from rlhf.runtime.claim import claimed, how_to_go_on
+from rlhf.runtime.claim import claimed, way_back
+from rlhf.runtime.conditions import keep_conditions
 from rlhf.runtime.evaluating import check_evaluation, evaluate_models
 from rlhf.runtime.given_rewards import GivenReward, with_rewards
 from rlhf.runtime.inline import run_inline
@@ -66,20 +67,21 @@ def train(
     *,
     out: str | Path | None = None,
     resume: bool = False,
+    strict_resume: bool = False,
     rewards: Sequence[GivenReward] | None = None,
 ) -> RunResult:
     """Run a recipe; see `rlhf.train`."""
     refuse_while_importing()
     loaded, plugins = prepare(recipe, overrides, rewards)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
-    progress = progress_for(sys.stderr)
-    with claimed(folder, loaded, progress.note, resume=resume):
+    progress, resume = progress_for(sys.stderr), resume or strict_resume
+    with claimed(folder, loaded, progress.note, resume=resume, strict=strict_resume):
         started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
         summary: dict[str, Any] = {
             "name": loaded.name,
             "seed": loaded.seed,
             "recipe_hash": loaded.digest,
-            "stages": _run_stages(loaded, plugins, folder, progress, resume),
+            "stages": _run_stages(loaded, plugins, folder, progress, resume, strict_resume),
             "versions": package_versions(),
         }
         if loaded.evaluation is not None:
@@ -100,26 +102,28 @@ def _interruptible(progress: Progress, folder: Path) -> Iterator[Interruption]:
         try:
             yield interruption
         except StepDropped:
-            raise Interrupted(f"stopped between two steps; {how_to_go_on(folder)}", interruption.exit_code) from None
+            raise Interrupted(
+                f"stopped between two steps; continue with: {way_back(folder)}", interruption.exit_code
+            ) from None
         except Interrupted as stop:
-            raise Interrupted(f"{stop}; {how_to_go_on(folder)}", interruption.exit_code) from None
+            raise Interrupted(f"{stop}; continue with: {way_back(folder)}", interruption.exit_code) from None
 
 
 # --- stages ----------------------------------------------------------------------------------------------------------
 
 
 def _run_stages(
-    recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, resume: bool
+    recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, resume: bool, strict: bool
 ) -> list[dict[str, Any]]:
     """Every stage's summary; what a signal or a lost worker leaves undone says how to go on."""
-    restarts = Restarts(recipe.runtime.max_restarts, how_to_go_on(folder), progress.note)
+    restarts = Restarts(recipe.runtime.max_restarts, f"continue with: {way_back(folder)}", progress.note)
     # In this order: Ray takes SIGTERM for itself when it starts.
     with _runner(recipe, plugins, progress.note) as run_stage, _interruptible(progress, folder) as interruption:
         summaries = []
         for name in recipe.stages:
             with interruption.drops_this():  # asked for while the stage before was at its end
                 plan = plan_stage(recipe, name, plugins, folder)
-            summaries.append(_stage(recipe, plan, plugins, progress, restarts, run_stage, resume))
+            summaries.append(_stage(recipe, plan, plugins, folder, progress, restarts, run_stage, resume, strict))
         with interruption.drops_this():
             return summaries
 
@@ -128,10 +132,12 @@ def _stage(
     recipe: Recipe,
     plan: StagePlan,
     plugins: Plugins,
+    folder: Path,
     progress: Progress,
     restarts: Restarts,
     run_stage: RunStage,
     resume: bool,
+    strict: bool,
 ) -> dict[str, Any]:
     """Run one stage, or, on resume, take the summary of one that is done."""
     name = plan.name
@@ -150,6 +156,8 @@ def _stage(
         progress.start(name, plan.num_steps, resumed_from=saved)
         if plan.runtime.type == "ray":
             progress.note(f"stage {name}: starting workers")
+        for line in keep_conditions(plan, resumed=saved > 0, strict=strict, way_back=way_back(folder)):
+            progress.note(f"stage {name}: {line}")
         journal = DriverJournal(recipe, plugins, name, plan.folder, progress, 1 + saved, restarts=restarts.count)
         outcome: StageOutcome | None = None
         try:

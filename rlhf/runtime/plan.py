@@ -16,6 +16,7 @@ from rlhf.protocols import Algorithm, Dataset
 from rlhf.recipe import Recipe, RuntimeConfig, StageConfig, WorkersConfig
 from rlhf.runtime.engine_choice import chosen_engine
 from rlhf.runtime.heads import require_known_heads
+from rlhf.runtime.resumed_recipe import decisive_settings
 
 _MEMBERS = (*Algorithm.__annotations__, "num_steps", "run", "measure", "state", "restore")
 
@@ -101,9 +102,9 @@ def plan_stage(recipe: Recipe, name: str, plugins: Plugins, run_folder: Path) ->
 
 
 def _identity(recipe: Recipe, name: str) -> str:
-    until = list(recipe.stages)[: list(recipe.stages).index(name) + 1]
-    stages = {one: recipe.stages[one].model_dump(mode="json", exclude={"checkpoint", "engine"}) for one in until}
-    return hashlib.sha256(json.dumps([recipe.seed, stages], sort_keys=True).encode()).hexdigest()[:16]
+    later = tuple(f"stages.{one}." for one in list(recipe.stages)[list(recipe.stages).index(name) + 1 :])
+    settings = {key: value for key, value in decisive_settings(recipe).items() if not key.startswith(later)}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _kinds_and_takers(dataset: Dataset, plugins: Plugins) -> str:

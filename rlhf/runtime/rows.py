@@ -25,9 +25,9 @@ class RowStream(Generic[Item, Row]):
         per_epoch: int,
         limit: str = "",
     ) -> None:
-        self.position = dict(position or {"item": 0, "row": 0, **counts()})
+        self._item, self._row = (position["item"], position["row"]) if position else (0, 0)
+        self.position = {"item": self._item, "row": self._row, **counts()}
         """Items fully consumed, rows consumed of the next one, and the encoder's `counts` up to there."""
-        self._item, self._row = self.position["item"], self.position["row"]
         self._items = items(self._item)
         self._encode = encode
         self._batch_size = batch_size

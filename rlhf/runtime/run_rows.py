@@ -69,7 +69,8 @@ class RunRows:
     def _prompts_at(self, num_prompts: int, position: Mapping[str, int]) -> list[Prompt]:
         """What `take` gave at a position; the rows left out on the way have been counted."""
         encode, counted = _listed(self.encoder.encode_prompt), self._left_out()
-        prompts: list[Prompt] = self._row_stream("prompts", encode, num_prompts, position).take()
+        place = {"item": position["item"], "row": 0}
+        prompts: list[Prompt] = self._row_stream("prompts", encode, num_prompts, place).take()
         self.encoder.dropped, self.encoder.cut = counted["dropped"], counted["cut"]
         return prompts
 

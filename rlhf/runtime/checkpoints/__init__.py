@@ -9,7 +9,7 @@ from __future__ import annotations
 from rlhf.runtime.checkpoints.durable import publish, sync_tree, write_whole
 from rlhf.runtime.checkpoints.manifest import MANIFEST, DamagedCheckpoint, Manifest, Origin, read_manifest
 from rlhf.runtime.checkpoints.of_stage import newest_good, require_upload_place, stage_checkpoints
-from rlhf.runtime.checkpoints.provenance import differences, package_versions
+from rlhf.runtime.checkpoints.provenance import package_versions
 from rlhf.runtime.checkpoints.saving import Saves
 from rlhf.runtime.checkpoints.state import read_state
 from rlhf.runtime.checkpoints.store import WRITE_FAILURES, Checkpoints
@@ -23,7 +23,6 @@ __all__ = [
     "Manifest",
     "Origin",
     "Saves",
-    "differences",
     "newest_good",
     "package_versions",
     "publish",

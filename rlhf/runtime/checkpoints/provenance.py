@@ -1,4 +1,4 @@
-"""What wrote a checkpoint, and in what that differs from what reads it: then a run goes on, but not bit for bit."""
+"""What writes a checkpoint, for its manifest."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rlhf.runtime.checkpoints.manifest import Manifest
 
 if TYPE_CHECKING:
     from rlhf.runtime.plan import StagePlan
@@ -42,15 +40,3 @@ def engines_of(scratch: Path) -> dict[str, dict[str, str]]:
         header = json.loads(path.read_bytes())
         told[path.parent.name] = {key: str(header[key]) for key in ("engine", "dtype") if key in header}
     return told
-
-
-def differences(manifest: Manifest, plan: StagePlan) -> str:
-    """`policy workers 2, now 1; torch 2.12.0, now 2.13.0`, or nothing."""
-    pairs: list[tuple[str, object, object]] = [
-        (f"{role} workers", manifest.world_size.get(role), now)
-        for role, now in world_sizes(plan).items()
-        if role == "rollout" or plan.specs[role].optimizer is not None
-    ]
-    now = package_versions()
-    pairs += [(name, manifest.versions.get(name), now.get(name)) for name in {**manifest.versions, **now}]
-    return "; ".join(f"{what} {then or 'none'}, now {here or 'none'}" for what, then, here in pairs if then != here)

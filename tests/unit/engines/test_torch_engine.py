@@ -109,7 +109,7 @@ def test_a_checkpoint_of_another_model_or_role_is_refused(model_path, tmp_path):
     engine(model_path("llama")).save(tmp_path)
     with pytest.raises(RunError, match="is of another model: "):
         engine(model_path("qwen2")).load(tmp_path)
-    with pytest.raises(RunError, match="format 1 of a policy, not format 1 of a value"):
+    with pytest.raises(RunError, match="format 2 of a policy, not format 2 of a value"):
         engine(model_path("llama"), role="value").load(tmp_path)
     (tmp_path / "engine-00000.safetensors").write_bytes(b"broken")
     with pytest.raises(RunError, match="cannot read the saved policy"):
