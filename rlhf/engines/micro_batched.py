@@ -88,7 +88,7 @@ class MicroBatchedEngine(ABC):
 
     def _pieces(self, batch: Batch) -> list[tuple[Tensor, Batch]]:
         """This process's rows cut into micro-batches, with their places in it."""
-        budget = self.config.micro_batch_tokens or _TOKENS_AT_ONCE[self.device.type]
+        budget = self.config.micro_batch_tokens or TOKENS_AT_ONCE[self.device.type]
         return micro_batches(batch, budget, self.packing)
 
     def _here(self, piece: Batch) -> Batch:
@@ -233,7 +233,7 @@ class MicroBatchedEngine(ABC):
             )
 
 
-_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
 """Where the recipe does not say: on a CPU more do not make its products faster."""
 
 _LOSS = "\0loss"
