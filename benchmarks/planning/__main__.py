@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -71,16 +72,6 @@ CASES = [
     replace(WIDE, name="wide, ZeRO-2, two processes", zero=2, world=2, pieces=1),
     replace(WIDE, name="wide, ZeRO-3, two processes", zero=3, world=2, pieces=1),
 ]
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Bytes and seconds, said and seen."""
-
-    planned: float
-    measured: float
-    planned_seconds: float
-    measured_seconds: float
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -150,6 +141,14 @@ def planned(case: Case) -> tuple[Any, Any]:
     return work, Spread(case.world, engine, case.zero or 0, pieces=case.pieces)
 
 
+def planned_seconds(work: Any, spread: Any, threads: int) -> float:
+    """Processor seconds of a step of one process, from one and two layers."""
+    from rlhf.planning.calibration import calibrated
+
+    pace = calibrated(work, 0, "cpu", threads, time.process_time)
+    return spread.pieces * pace.train + pace.step / (spread.ranks if spread.sharded else 1)
+
+
 def main() -> None:
     """Print the table."""
     from rlhf.planning.memory import memory_of
@@ -157,20 +156,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="parts of the names of configurations")
     chosen = parser.parse_args().only
-    print("| configuration | planned, MB | measured, MB | off |\n|---|---|---|---|")
+    print("| configuration | fullest when | planned, MB | measured, MB | off | planned, s | measured, s | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
     for case in CASES:
         if chosen and not any(part in case.name for part in chosen):
             continue
-        memory = memory_of(*planned(case))
+        work, spread = planned(case)
+        peak, seconds = memory_of(work, spread).peak, planned_seconds(work, spread, case.threads)
         figures = measure(case)
         seen = figures["peak"] - figures["before"]
-        said = memory.peak.total
-        print(
-            f"| {case.name} ({memory.peak.name}) | {said / 1e6:,.0f} | {seen / 1e6:,.0f} | {said / seen - 1:+.1%} |"
-            f" {figures['seconds']:.2f} s | loaded {(figures['loaded'] - figures['before']) / 1e6:,.0f} |"
-            f" { ({p.name: round(p.total / 1e6) for p in memory.phases}) } | { ({k: round(v / 1e6) for k, v in memory.peak.device.items()}) }",
-            flush=True,
-        )
+        cells = [
+            case.name,
+            peak.name,
+            f"{peak.total / 1e6:,.0f}",
+            f"{seen / 1e6:,.0f}",
+            f"{peak.total / seen - 1:+.1%}",
+            f"{seconds:.2f}",
+            f"{figures['seconds']:.2f}",
+            f"{seconds / figures['seconds']:.2f}",
+        ]
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,11 +39,11 @@ def activations(work: Work) -> Activations:
     Raises `ConfigError` where the network cannot be run without its numbers.
     """
     whole, few = work.network.layers, _period(work)
-    if whole <= 2 * few:
+    if whole <= 3 * few:
         return Activations(*_traced(work, whole))
-    one, two = _traced(work, few), _traced(work, 2 * few)
-    more = (whole - few) / few
-    return Activations(*(first + (second - first) * more for first, second in zip(one, two, strict=True)))
+    fewer, more = _traced(work, 2 * few), _traced(work, 3 * few)  # a first layer is not yet like the others
+    rest = (whole - 2 * few) / few
+    return Activations(*(first + (second - first) * rest for first, second in zip(fewer, more, strict=True)))
 
 
 def _period(work: Work) -> int:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from rlhf.planning.machine import gigabytes
+from rlhf.planning.spread import weight_bytes
 from rlhf.planning.stage import RoleNeeds, StageNeeds, object_store, places
 
 _ROOMY = 0.6
 """A device filled no further than this has room for the activations that checkpointing computes again."""
 _MANY_PASSES = 20
+_WORTH_SAYING = 1e9
 
 
 def warnings(needs: StageNeeds) -> Iterator[str]:
@@ -41,7 +43,8 @@ def warnings(needs: StageNeeds) -> Iterator[str]:
 
 
 def _of_spread(role: RoleNeeds) -> Iterator[str]:
-    if role.spread.zero_stage > 0 and role.spread.ranks == 1 and role.work.trains:
+    alone = role.spread.zero_stage > 0 and role.spread.ranks == 1 and role.work.trains
+    if alone and weight_bytes(role.work) > _WORTH_SAYING:
         yield (
             f"ZeRO stage {role.spread.zero_stage} in one process of the {role.role} spreads nothing and keeps the "
             "weights twice; use engine: torch"

@@ -11,7 +11,7 @@ from rlhf.planning.spread import BYTES, Spread, Standing, standing, weight_bytes
 
 FRAGMENTS = 1.03
 """Allocators hold a little more than what is asked of them: blocks that do not fit what comes next."""
-HELD_BACK = 0.7
+HELD_BACK = 0.65
 """Of the small blocks a CPU's training asked for, what glibc keeps besides: it gives back from the end of its heap
 alone, and gradients and moments come to stand between. Measured (benchmarks/RESULTS.md); with MALLOC_MMAP_THRESHOLD_
 set it is nothing.

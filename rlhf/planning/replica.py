@@ -43,7 +43,7 @@ class Work:
     """The frozen linear layers are NF4 (QLoRA, arXiv:2305.14314)."""
     checkpointing: bool = False
     whole_logits: bool = False
-    """Logits of all tokens at once, copied to float32 and shifted, as other trainers do; ours never."""
+    """Logits of all tokens at once, copied to float32, shifted and held, as other trainers do; ours never."""
 
     @property
     def tokens(self) -> int:
@@ -141,7 +141,9 @@ def run_forward(network: Any, work: Work, device: str = "cpu") -> Tensor:
             logits = (
                 head(chosen).float().view(work.rows, -1, work.network.vocabulary)[:, :-1].contiguous().flatten(0, 1)
             )
-            return torch.nn.functional.cross_entropy(logits, targets[: len(logits)], reduction="sum")
+            loss = torch.nn.functional.cross_entropy(logits, targets[: len(logits)], reduction="sum")
+            loss.logits = logits  # type: ignore[attr-defined]  # others hold on to them until the step is done
+            return loss
         logprobs, _ = token_logprobs(chosen, head.weight, targets, bias=getattr(head, "bias", None))
         return logprobs.sum()
 

@@ -2,13 +2,13 @@
 
 Sources, with what they say of their runs:
 
-- Lightning AI, litgpt, tutorials/resource-tables.md (20 October 2023, PyTorch 2.1, bitsandbytes 0.41.1, one A100 of
-  40 GB): LoRA of rank 8 on queries and values, `bf16-true`, no checkpointing, Alpaca with 1,304 tokens in the longest
-  row; QLoRA the same with `bnb.nf4-dq`, where bitsandbytes 0.41 also kept the input of every quantised layer
-  (`ctx.tensors = (A, B)`; later ones do not); "Max GPU RAM".
-- Lightning AI, litgpt, config_hub/finetune/README.md (2024): LoRA of rank 32 on queries and values, 512 tokens, two rows.
-- PyTorch, torchtune, README of May 2024: four rows of 2,048 tokens, checkpointing, bfloat16; full fine-tuning with AdamW
-  on four GPUs (FSDP), LoRA of rank 8 on all linear layers of a layer and QLoRA on one.
+- Lightning AI, litgpt, tutorials/resource-tables.md (20 October 2023, PyTorch 2.1, one A100 of 40 GB): LoRA of rank 8
+  on queries and values, `bf16-true`, no checkpointing, one row of 1,304 tokens (the longest of Alpaca); "Max GPU RAM".
+  QLoRA the same with `bnb.nf4-dq` and bitsandbytes 0.41.1, which also kept the input of every quantised layer (its
+  `ctx.tensors = (A, B)`; later ones do not).
+- Lightning AI, litgpt, config_hub/finetune/README.md (2024): LoRA of rank 32 on queries and values, two rows of 512.
+- PyTorch, torchtune, README of May 2024: four rows of 2,048 tokens, checkpointing, bfloat16; full fine-tuning with
+  AdamW on four GPUs (FSDP), LoRA of rank 8 and QLoRA on one.
 - Meta, llama-cookbook, issue 30 (July 2023): full fine-tuning of 13B on eight A100 of 40 GB, four rows; "max reserved
   memory on each GPU was 35 GB". It names no more: bfloat16 with float32 weights under FSDP, checkpointing and rows of
   2,048 tokens are the script's defaults of that time.
