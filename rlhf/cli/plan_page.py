@@ -104,7 +104,7 @@ def _memory(needs: StageNeeds) -> Table:
     table.add_column("made of")
     for role in needs.roles:
         for number, phase in enumerate(role.memory.phases):
-            parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in phase.device.items() if size >= 1e5)
+            parts = ", ".join(f"{name} {gigabytes(size)}" for name, size in phase.device.items() if size >= 5e5)
             offloaded = f"; host {gigabytes(phase.host)}" if phase.host else ""
             table.add_row("" if number else role.role, phase.name, gigabytes(phase.total), parts + offloaded)
     if needs.rollout is not None:

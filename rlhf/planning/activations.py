@@ -24,7 +24,7 @@ class Activations:
     scoring: float
     """At most, in a forward pass without gradients."""
     small: float
-    """Of the most in training, in blocks of less than 32 MiB."""
+    """At most in training, in blocks of less than 32 MiB."""
 
     @property
     def training(self) -> float:
@@ -87,10 +87,10 @@ def _of_training(network: Any, work: Work) -> tuple[float, float, float, float]:
 
     with LiveBytes(_standing(network)) as live:
         total = run_forward(network, work)
-        kept, forward, small = live.now, live.peak, live.small_at_peak
+        kept, forward, small = live.now, live.peak, live.small_peak
         live.restart()
         total.backward()  # type: ignore[no-untyped-call]
-    return float(kept), float(forward), float(live.peak), float(max(small, live.small_at_peak))
+    return float(kept), float(forward), float(live.peak), float(max(small, live.small_peak))
 
 
 def _standing(network: Any) -> list[Any]:

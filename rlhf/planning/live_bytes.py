@@ -25,8 +25,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
-        self.small_at_peak = 0
-        """Of the peak, in blocks that a C library keeps for later when they are let go."""
+        self.small_peak = 0
+        """At most in blocks that a C library keeps for later when they are let go."""
         self._small = 0
         self._sizes: dict[int, int] = {}
         self._apart = {tensor.untyped_storage()._cdata for tensor in apart}
@@ -42,7 +42,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def restart(self) -> None:
         """Forget the peak so far."""
-        self.peak, self.small_at_peak = self.now, self._small
+        self.peak, self.small_peak = self.now, self._small
 
     def _add(self, storage: torch.UntypedStorage) -> None:
         key = storage._cdata
@@ -52,8 +52,8 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._sizes[key] = size
         self.now += size
         self._small += size if size < LARGE_BLOCK else 0
-        if self.now > self.peak:
-            self.peak, self.small_at_peak = self.now, self._small
+        self.peak = max(self.peak, self.now)
+        self.small_peak = max(self.small_peak, self._small)
         weakref.finalize(storage, self._drop, key)
 
     def _drop(self, key: int) -> None:

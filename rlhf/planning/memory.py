@@ -65,7 +65,7 @@ def _loading(work: Work, spread: Spread, held: Standing) -> Phase:
     """Weights as they come from disk; ZeRO then copies them into one flat tensor, and its part of that for itself."""
     device = {"weights": weight_bytes(work)}
     if spread.sharded and work.trains:
-        device["flat copy"] = weight_bytes(work)
+        device |= {"flat copy": weight_bytes(work), "optimizer": held.optimizer / 3}
     return Phase("load", device, held.host)
 
 
@@ -83,14 +83,17 @@ def _training(work: Work, spread: Spread, held: Standing) -> Phase:
         device |= {"gradients": held.gradients if spread.pieces > 1 else 0.0, "gradient bucket": held.bucket}
     elif spread.pieces > 1:
         device["gradients"] = held.gradients
-    at_end = table if spread.pieces > 1 or spread.sharded else held.gradients + table
+    at_end: float = table
+    if spread.pieces == 1 and not spread.sharded:
+        at_end = held.gradients + max(table, run.backward - run.kept)
     device["activations"] = max(run.training, at_end) * FRAGMENTS
     device |= _held_back(work, spread)
     return Phase("train", device, held.host)
 
 
 def _stepping(work: Work, spread: Spread, held: Standing) -> Phase:
-    device = _still(held) | {"gradients": held.gradients, "step": held.stepping} | _held_back(work, spread)
+    device = _still(held) | {"gradients": held.gradients, "gradient bucket": held.bucket, "step": held.stepping}
+    device |= _held_back(work, spread)
     return Phase("update", device, held.host)
 
 

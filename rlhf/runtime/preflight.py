@@ -127,7 +127,7 @@ def _stage(
         spots = tuple(places(needs))
     except UserError as error:
         return StageReport(name, refusals=(" ".join(str(error).split()),))
-    refusals = (*_impossible(plan, machine), *(place.words() for place in spots if not place.fits))
+    refusals = (*_impossible(plan, machine), *_crowded(needs), *(place.words() for place in spots if not place.fits))
     threads = threads_for(plan, machine.cores, at_work(plan) if plan.samples else needs.batches.ranks)
     return StageReport(
         name,
@@ -149,6 +149,17 @@ def _impossible(plan: StagePlan, machine: Machine) -> Iterator[str]:
         wanted = int(options.get(key, 1))
         if wanted > max(1, machine.gpus):
             yield f"rollout.engine.options.{key}: {wanted} GPUs asked for, {machine.name} has {machine.gpus}; lower it"
+
+
+def _crowded(needs: StageNeeds) -> Iterator[str]:
+    """Processes of a group speak through NCCL, which takes one of them for each GPU."""
+    for role in needs.roles:
+        ranks = role.spread.ranks
+        if role.share > 0 and ranks > 1 and ranks > needs.machine.gpus:
+            yield (
+                f"runtime.workers.{role.role}.num: {ranks} processes that train together need as many GPUs, "
+                f"{needs.machine.name} has {needs.machine.gpus}; lower it"
+            )
 
 
 def _estimate(needs: StageNeeds, peak: float | None, measure: bool, threads: int) -> Estimate | None:
