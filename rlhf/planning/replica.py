@@ -70,7 +70,8 @@ class Adapted(nn.Module):
         """`base(x) + (alpha / r) B A x`."""
         result: Tensor = self.base(x)
         small = self.b(self.a(self.dropout(x.to(self.a.weight.dtype))))
-        return (result + small * self.scaling).to(result.dtype)
+        adapted: Tensor = (result + small * self.scaling).to(result.dtype)
+        return adapted
 
 
 class Quantised(nn.Module):
