@@ -14,7 +14,7 @@ from rlhf.planning.machine import Machine
 from rlhf.planning.network import SCALAR, Network, network_of, read_config
 from rlhf.planning.replica import Format, Work
 from rlhf.planning.spread import Spread
-from rlhf.planning.stage import RoleNeeds, RolloutNeeds, StageNeeds
+from rlhf.planning.stage import Processes, RoleNeeds, RolloutNeeds, StageNeeds
 from rlhf.plugins import Plugins
 from rlhf.protocols import Algorithm
 from rlhf.recipe import Recipe
@@ -39,7 +39,7 @@ def stage_needs(recipe: Recipe, plan: StagePlan, plugins: Plugins, run_folder: P
     network = models.network(plan.config.model, plan.specs, algorithm)
     limit = _limit(own, network)
     lengths, each = row_lengths(plan, algorithm, dataset, start, limit)
-    processes = "one" if plan.runtime.type == "inline" else "actors" if plan.samples else "ranks"
+    processes: Processes = "one" if plan.runtime.type == "inline" else "actors" if plan.samples else "ranks"
     ranks = 1 if processes == "one" else workers_of(plan.runtime, plan.trained).num
     batches = _batches(algorithm, plan, lengths, each, dataset.sizes.get(algorithm.consumes, 0), ranks, machine)
     shares = _shares(plan, machine)
