@@ -15,6 +15,7 @@ from rlhf.cli import (
     graders,
     hooks,
     jobs,
+    plan,
     plugins,
     quickstart,
     recipes,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
+app.command("plan")(plan.plan)
 app.command("submit")(submit.submit)
 app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)

@@ -95,7 +95,7 @@ class MicroBatchedEngine(ABC):
 
     @property
     def _tokens_at_once(self) -> int:
-        return self.config.micro_batch_tokens or _TOKENS_AT_ONCE[self.device.type]
+        return self.config.micro_batch_tokens or TOKENS_AT_ONCE[self.device.type]
 
     def _size_of(self, batch: Batch) -> str:
         """What an error says of it."""
@@ -247,7 +247,7 @@ class MicroBatchedEngine(ABC):
             )
 
 
-_TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
+TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 8192}
 """Where the recipe does not say: on a CPU more do not make its products faster."""
 
 _LOSS = "\0loss"

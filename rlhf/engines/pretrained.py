@@ -120,13 +120,27 @@ def create_model(
     """A Llama, BERT or T5 with random weights; those of standard deviation `sqrt(2 / (5 h))` in the first two (Nguyen
     and Salazar 2019, SmallInit), T5's own in the last.
     """
-    kinds: dict[str, tuple[Any, Any]] = {
-        "decoder": (LlamaForCausalLM, _llama),
-        "encoder": (BertForMaskedLM, _bert),
-        "encoder_decoder": (T5ForConditionalGeneration, _t5),
+    makers: dict[str, Any] = {
+        "decoder": LlamaForCausalLM,
+        "encoder": BertForMaskedLM,
+        "encoder_decoder": T5ForConditionalGeneration,
     }
-    make, config_of = kinds[new.kind]
-    config = config_of(
+    config = new_config(
+        new, vocab_size=vocab_size, bos_token_id=bos_token_id, eos_token_id=eos_token_id, pad_token_id=pad_token_id
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: PreTrainedModel = makers[new.kind](config)
+    network.eval()
+    return network
+
+
+def new_config(
+    new: NewModelConfig, *, vocab_size: int, bos_token_id: int | None, eos_token_id: int, pad_token_id: int
+) -> Any:
+    """The sizes of a fresh model, as transformers writes them."""
+    kinds: dict[str, Any] = {"decoder": _llama, "encoder": _bert, "encoder_decoder": _t5}
+    return kinds[new.kind](
         new,
         vocab_size=vocab_size,
         max_position_embeddings=new.context,
@@ -135,11 +149,6 @@ def create_model(
         eos_token_id=eos_token_id,
         pad_token_id=pad_token_id,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: PreTrainedModel = make(config)
-    network.eval()
-    return network
 
 
 def _llama(new: NewModelConfig, **shared: Any) -> LlamaConfig:

@@ -1,0 +1,1 @@
+"""How near plans come to what happens on this machine."""
