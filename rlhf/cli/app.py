@@ -9,6 +9,7 @@ import typer
 from rlhf import __version__
 from rlhf.cli import (
     algorithms,
+    data,
     doctor,
     evaluate,
     grade,
@@ -39,6 +40,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.add_typer(reward.app, name="reward")
 app.command("grade")(grade.grade)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")
