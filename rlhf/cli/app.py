@@ -12,6 +12,7 @@ from rlhf.cli import (
     data,
     doctor,
     evaluate,
+    generate,
     grade,
     graders,
     hooks,
@@ -39,6 +40,7 @@ app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.add_typer(reward.app, name="reward")
+app.command("generate")(generate.generate)
 app.command("grade")(grade.grade)
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
