@@ -4,8 +4,8 @@
 
 DIR holds the public data (pref/hh_helpful_base_test.jsonl, ...). First, near copies of real comparisons (HH-RLHF) and
 items of evaluation sets are planted, and the share of them that is found, and of what is taken out that was planted, is
-printed. With --gigabytes, a file of that size is made of real sentences with copies planted, curated by the command in a
-process of its own, and the minutes and the most memory of all its processes together are printed, both as the sum of
+printed. With --gigabytes, a file of that size is made of real sentences with copies planted, curated by the command in
+a process of its own, and the minutes and the most memory of all its processes together are printed, both as the sum of
 what each has resident (which counts what they share several times) and as the sum of their proportional shares.
 """
 
@@ -62,7 +62,7 @@ class Found:
 
 
 def real_rows(data: Path, limit: int | None = None) -> list[Row]:
-    """Real comparisons no two of which share `THRESHOLD` of their three-word sequences: by plain sets, without hashes."""
+    """Real comparisons no two of which share `THRESHOLD` of their three-word sequences: by plain sets, no hashes."""
     rows: list[Row] = []
     sizes: list[int] = []
     holders: dict[tuple[str, ...], list[int]] = {}
@@ -187,7 +187,7 @@ class Cost:
 
 
 def write_large(data: Path, file: Path, num_bytes: int) -> None:
-    """Comparisons of real sentences, of which one in fifty is a near copy of the one before it and one in a hundred an exact one."""
+    """Comparisons of real sentences: one in fifty has a near copy after it, one in a hundred an exact one."""
     chance = random.Random(3)
     sentences = sorted(
         {

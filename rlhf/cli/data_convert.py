@@ -47,9 +47,7 @@ def convert(
 
     place = place_for(file, runtime, address, workers)
     with output_to_stderr(json):
-        found = run(
-            file, out, to, row_format(format_name, column), place, skip_bad_rows=skip_bad_rows, resume=resume
-        )
+        found = run(file, out, to, row_format(format_name, column), place, skip_bad_rows=skip_bad_rows, resume=resume)
     if json:
         print_json(found.as_dict())
         return

@@ -31,7 +31,9 @@ def curate(
     out: Annotated[Path, typer.Option(metavar="FILE", help="A new .jsonl for the rows that stay.")],
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME.key=value ...]", help="Options of what --keep names: refusal.path=graders/refusal."),
+        typer.Argument(
+            metavar="[NAME.key=value ...]", help="Options of what --keep names: refusal.path=graders/refusal."
+        ),
     ] = None,
     near_duplicates: Annotated[
         float, typer.Option(metavar="S", help="Jaccard similarity from which on a row is a copy.")
@@ -44,7 +46,9 @@ def curate(
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="RULE", help="What the best answer must score: 'refusal<0.5'. A grader or reward. Repeatable."),
+        typer.Option(
+            metavar="RULE", help="What the best answer must score: 'refusal<0.5'. A grader or reward. Repeatable."
+        ),
     ] = None,
     against: AgainstOption = None,
     format_name: FormatOption = None,
@@ -59,7 +63,8 @@ def curate(
     """Remove bad, unwanted, contaminated and repeated rows. Filters apply in the order bad rows, length, language,
     contamination, exact copies, near copies, graders.
 
-    Rows stay byte for byte and in order. What is removed goes to OUT.removed.jsonl with the reason, figures to OUT.report.json.
+    Rows stay byte for byte and in order. Beside OUT lie what was removed, each row with its reason
+    (.removed.jsonl), and the figures (.report.json).
     """
     from rlhf.recipe_file import apply_overrides, parse_override
     from rlhf.runtime.data_jobs.curating import CurateOptions

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from rlhf.runtime.data_jobs.lines_source import RowFormat
 
 FileArgument = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Rows: .jsonl, .json, .csv, .parquet or .txt, in a format of docs/data.md.")
+    Path,
+    typer.Argument(metavar="FILE", help="Rows: .jsonl, .json, .csv, .parquet or .txt, in a format of docs/data.md."),
 ]
 FormatOption = Annotated[
     str | None, typer.Option("--format", metavar="NAME", help="The rows' format; told from the first row where absent.")

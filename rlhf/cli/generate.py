@@ -30,16 +30,22 @@ def generate(
     out: Annotated[Path, typer.Option(metavar="FILE", help="A new .jsonl.")],
     options: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[key=value ...]", help="What `rollout` of a recipe holds: temperature=0.7 max_tokens=128."),
+        typer.Argument(
+            metavar="[key=value ...]", help="What `rollout` of a recipe holds: temperature=0.7 max_tokens=128."
+        ),
     ] = None,
     n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Completions of each prompt.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of sampling; each sample's is made of it, the prompt and its number.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of sampling; each sample's is made of it, the prompt and its number.")
+    ] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="Take a plain text prompt as one turn of the user.")] = False,
     judge: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A grader or reward that scores completions (options: NAME.key=value).")
+        str | None,
+        typer.Option(metavar="NAME", help="A grader or reward that scores completions (options: NAME.key=value)."),
     ] = None,
     write: Annotated[
-        str, typer.Option(metavar="all|best|pairs", help="Every completion, the best of each prompt, or best and worst.")
+        str,
+        typer.Option(metavar="all|best|pairs", help="Every completion, the best of each prompt, or best and worst."),
     ] = "all",
     format_name: FormatOption = None,
     column: ColumnOption = None,

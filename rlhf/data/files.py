@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -88,34 +87,37 @@ def _read_file(path: Path, documents: Documents) -> Iterator[tuple[int, dict[str
         return _parquet(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} has an unknown suffix {path.suffix!r}: known are {', '.join(SUFFIXES)}.")
-    text = _decode(path)
-    if not text.strip():
-        raise DataError(f"{path} is empty.")
+    # Only `.json` is read as a whole; the others are larger than memory now and then.
     if path.suffix == ".txt":
-        return _documents(text, documents)
+        return _documents(_lines(path), documents)
     if path.suffix == ".csv":
-        return _csv(path, text)
-    return _json_lines(path, text) if path.suffix == ".jsonl" else _json(path, text)
+        return _csv(path, _lines(path))
+    return _json_lines(path, _lines(path)) if path.suffix == ".jsonl" else _json(path, "".join(_lines(path)))
 
 
-def _decode(path: Path) -> str:
-    """The file as text: UTF-8 with or without a byte-order mark, any line ends."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # Offsets of the exception do not count the byte-order mark.
-        offset = error.start + (3 if raw.startswith(b"\xef\xbb\xbf") else 0)
-        line = raw.count(b"\n", 0, offset) + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte {raw[offset]:#04x} at offset {offset} (line {line}). Convert it to UTF-8."
-        ) from None
-    return text.replace("\r\n", "\n")
+def _lines(path: Path) -> Iterator[str]:
+    """The lines, with their ends, of a text file in UTF-8, with or without a byte-order mark."""
+    offset, is_empty = 0, True
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                # Offsets of the exception do not count the byte-order mark.
+                start = offset + error.start + (3 if number == 1 and raw.startswith(b"\xef\xbb\xbf") else 0)
+                raise DataError(
+                    f"{path} is not UTF-8: byte {raw[start - offset]:#04x} at offset {start} (line {number}). "
+                    "Convert it to UTF-8."
+                ) from None
+            offset += len(raw)
+            is_empty &= not line.strip()
+            yield line.replace("\r\n", "\n")
+    if is_empty:
+        raise DataError(f"{path} is empty.")
 
 
-def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Not splitlines(): JSON strings may hold U+2028 and the like, which are no line ends here.
-    for number, line in enumerate(text.split("\n"), start=1):
+def _json_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, _json_object(line, f"{path}, line {number}")
 
@@ -140,7 +142,7 @@ def _json(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     except json.JSONDecodeError as error:
         # Many `.json` files hold one object a line; where the first line stands alone as one, read them so.
         if error.msg == "Extra data":
-            yield from _json_lines(path, text)
+            yield from _json_lines(path, text.split("\n"))  # not splitlines(): a string may hold U+2028
             return
         raise DataError(f"{path}, line {error.lineno}: not valid JSON: {error.msg} at column {error.colno}.") from None
     rows = value if isinstance(value, list) else [value]
@@ -148,8 +150,8 @@ def _json(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, _as_object(row, f"{path}, row {number}")
 
 
-def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(lines, strict=True)
     try:
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
@@ -175,17 +177,28 @@ def _parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _documents(text: str, documents: Documents) -> Iterator[tuple[int, dict[str, Any]]]:
+def _documents(lines: Iterable[str], documents: Documents) -> Iterator[tuple[int, dict[str, Any]]]:
     """Texts of a .txt file; the number is that of the document."""
     if documents == "file":
-        pieces = [text]
+        pieces = iter(["".join(lines)])
     elif documents == "lines":
-        pieces = text.split("\n")
+        pieces = iter(lines)
     else:
-        pieces = re.split(r"\n(?:[^\S\n]*\n)+", text)
-    kept = [piece.strip("\n") for piece in pieces if piece.strip()]
+        pieces = _between_blank_lines(lines)
+    kept = (piece.strip("\n") for piece in pieces if piece.strip())
     for number, piece in enumerate(kept, start=1):
         yield number, {"text": piece}
+
+
+def _between_blank_lines(lines: Iterable[str]) -> Iterator[str]:
+    held: list[str] = []
+    for line in lines:
+        if line.strip():
+            held.append(line)
+        elif held:
+            yield "".join(held)
+            held = []
+    yield "".join(held)
 
 
 def _read_hub(name: str, options: HubOptions) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -2,8 +2,8 @@
 
 Brown et al. 2020, appendix C: a row that shares an n-gram with an item of the evaluation holds it, with n = 13 words.
 An item of 8 to 12 words is looked for as a whole; a shorter question counts only where a row asks the same and nothing
-else, for "What is the capital of France?" within a longer text says little. N-grams that more than ten items share are the
-form the questions come in, and tell nothing.
+else, for "What is the capital of France?" within a longer text says little. N-grams that more than ten items share are
+the form the questions come in, and tell nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class Overlap:
     num_words: int
 
     def __str__(self) -> str:
-        return f"shares {self.num_words} words in a row with {self.item}" if self.num_words else f"asks what {self.item} asks"
+        return (
+            f"shares {self.num_words} words in a row with {self.item}"
+            if self.num_words
+            else f"asks what {self.item} asks"
+        )
 
 
 class EvaluationItems:
@@ -118,9 +122,10 @@ def _hits(known: Hashes, hashes: Hashes) -> NDArray[np.intp]:
     """Places in `known`, which is sorted, of those of the hashes that are there."""
     if not len(known) or not len(hashes):
         return np.empty(0, np.intp)
-    places = np.searchsorted(known, hashes)
+    places: NDArray[np.intp] = np.searchsorted(known, hashes)
     places[places == len(known)] = 0
-    return places[known[places] == hashes]
+    found: NDArray[np.intp] = places[known[places] == hashes]
+    return found
 
 
 def _texts_of(values: dict[str, Any], where: str) -> tuple[str, Sequence[str]]:

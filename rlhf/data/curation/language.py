@@ -27,7 +27,7 @@ def require_installed(option: str) -> None:
 
 def language_of(texts: Sequence[str]) -> str:
     """The ISO 639-1 code of the longest of the texts, or `und` where it has too few letters to tell."""
-    import py3langid
+    import py3langid  # type: ignore[import-untyped]  # it has no types
 
     longest = max(texts, key=len, default="")[:_MOST_LETTERS]
     letters = sum(map(str.isalpha, longest))
@@ -39,6 +39,6 @@ def language_of(texts: Sequence[str]) -> str:
 
 def known_languages() -> list[str]:
     """Codes that can be told."""
-    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier
+    from py3langid.langid import MODEL_DIR, MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
 
     return sorted(LanguageIdentifier.from_modelpath(MODEL_DIR / MODEL_FILE).labels)

@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 from rlhf.data.curation.wording import Hashes, jaccard
 
 _MOST_CANDIDATES = 64
-"""Kept rows a row is compared with, those first that share most bands: what all rows share must not cost their square."""
+"""Kept rows a row is compared with, those first that share most bands: what all rows have must not cost a square."""
 _CACHED = 4096
 
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Row `row` says what the earlier row `original` says; `similarity` is of their sets of n-grams, 1 where exact."""
+    """Row `row` says what the earlier row `original` says, to the letter or nearly."""
 
     row: int
     original: int
     similarity: float
+    """Of their sets of n-grams."""
+    is_exact: bool = False
 
 
 def exact_duplicates(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
@@ -92,8 +94,10 @@ class NearDuplicates:
         return self._cache[row]
 
 
-def in_order(blocks: Iterable[tuple[int, Hashes]], shared: NDArray[np.bool_], alive: NDArray[np.bool_], finder: NearDuplicates) -> Iterator[Duplicate]:
-    """All near-duplicates of rows whose keys `[bands, n]` come block by block, each with the number of its first row."""
+def in_order(
+    blocks: Iterable[tuple[int, Hashes]], shared: NDArray[np.bool_], alive: NDArray[np.bool_], finder: NearDuplicates
+) -> Iterator[Duplicate]:
+    """All near-duplicates of rows whose keys `[bands, n]` come block by block, each with its first row's number."""
     for first, keys in blocks:
         here = slice(first, first + keys.shape[1])
         for place in np.flatnonzero(alive[here] & shared[here].any(axis=1)):

@@ -31,7 +31,9 @@ KINDS: dict[str, Kind] = {
     "duplicate": Kind("problem", "rows that say what an earlier one says", "`rlhf data curate` removes them"),
     "contradiction": Kind("problem", "one comparison or answer judged both ways", "decide which label is right"),
     "damaged_text": Kind("problem", "letters lost or garbled by a wrong encoding", "read the source as what it is"),
-    "contamination": Kind("problem", "rows that hold items of an evaluation", "`rlhf data curate --against` removes them"),
+    "contamination": Kind(
+        "problem", "rows that hold items of an evaluation", "`rlhf data curate --against` removes them"
+    ),
     "doubtful_label": Kind("hint", "the rejected side has the higher score", "look at these labels"),
     "echo": Kind("hint", "the answer repeats the question", "look at these answers"),
     "markup": Kind("hint", "HTML entities in the text", "unescape them"),

@@ -151,5 +151,5 @@ def percentiles(counts: Mapping[int, int]) -> dict[str, float]:
 
 def _rounded(size: int) -> int:
     """To three digits, so that there are never more than some thousand different lengths."""
-    step = 10 ** max(0, len(str(size)) - 3)
+    step: int = 10 ** max(0, len(str(size)) - 3)
     return size // step * step

@@ -73,7 +73,7 @@ class RowView:
         return sum(map(len, self.texts))
 
     def key(self) -> tuple[int, int]:
-        """128 bits that are equal for rows that say the same to the letter: texts, roles and verdicts, no other columns."""
+        """128 bits that are equal for rows that say the same to the letter: texts, roles, verdicts, no other columns."""
         record, prompt = self.record, self.record.prompt
         roles = [turn["role"] for turn in prompt.messages or ()] if prompt else []
         verdict = list(record.stepwise.labels) if record.stepwise else record.labelled and record.labelled.label
@@ -120,13 +120,17 @@ class LineReader:
 
     def read(self, number: int, raw: bytes) -> RowView:
         """The row of a line. Raises `Fault` with what is wrong with it."""
+        values = self.values(raw)
+        assert self.format is not None
+        return RowView(values, read_record(self.format, f"{self.name}:{number}", values))
+
+    def values(self, raw: bytes) -> dict[str, Any]:
+        """The columns of a line, under our names. Raises `Fault`."""
         values = parse_line(raw)
         missing = next((theirs for theirs in self.columns.values() if theirs not in values), None)
         if missing is not None:
             raise Fault(f"no column `{missing}`")
-        values = rename(values, self.columns, self.name) if self.columns else values
-        assert self.format is not None
-        return RowView(values, read_record(self.format, f"{self.name}:{number}", values))
+        return rename(values, self.columns, self.name) if self.columns else values
 
 
 def parse_line(raw: bytes) -> dict[str, Any]:

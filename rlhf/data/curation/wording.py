@@ -1,6 +1,6 @@
 """Texts as arrays of word hashes, and the hashes of their n-grams: what duplicates and contamination are found by.
 
-Case, punctuation and spacing do not count. Scripts written without spaces (Chinese, Japanese, Thai) have a word a letter.
+Case, punctuation and spacing do not count. Scripts without spaces (Chinese, Japanese, Thai) have a word a letter.
 """
 
 from __future__ import annotations

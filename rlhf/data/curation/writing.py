@@ -32,7 +32,9 @@ def write_record(name: str, record: Record) -> Row:
 def require_writable(name: str) -> None:
     """Raise `DataError` for a format that does not exist."""
     if name not in WRITERS:
-        raise DataError(f"--to: no data format is called {name!r}.{nearest(name, WRITERS)} Known: {', '.join(WRITERS)}.")
+        raise DataError(
+            f"--to: no data format is called {name!r}.{nearest(name, WRITERS)} Known: {', '.join(WRITERS)}."
+        )
 
 
 # --- prompts and texts -----------------------------------------------------------------------------------------------
@@ -49,7 +51,10 @@ def _prompt(record: Record) -> Row:
 
 
 def _prompt_messages(record: Record) -> Row:
-    return {"messages": _turns(_as_messages(_prompt_of(record)))}
+    turns = _turns(_as_messages(_prompt_of(record)))
+    if any(turn["role"] == "assistant" for turn in turns):
+        raise Fault("its prompt has answers in it, which would be read as a conversation to learn; convert --to prompt")
+    return {"messages": turns}
 
 
 # --- demonstrations --------------------------------------------------------------------------------------------------

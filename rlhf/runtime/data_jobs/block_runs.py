@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -43,14 +43,21 @@ class Place:
 
 @contextmanager
 def at_work(place: Place) -> Iterator[None]:
-    """The place is ready for as long as a job takes: stages within share one Ray."""
-    if place.type == "ray":
-        from rlhf.runtime.data_jobs.on_ray_data import data_session
+    """The place is ready for as long as a job takes: stages within share one Ray. SIGINT and SIGTERM end what is within
+    after the block at hand.
+    """
+    with ExitStack() as entered:
+        if place.type == "ray":
+            from rlhf.runtime.data_jobs.on_ray_data import data_session
 
-        with data_session(place):
-            yield
-    else:
+            entered.enter_context(data_session(place))
+        # In this order: Ray takes SIGTERM for itself when it starts.
+        entered.enter_context(Interruption.caught(_note))
         yield
+
+
+def _note(text: str) -> None:
+    print(text.replace("this step, with a checkpoint", "this block"), file=sys.stderr)
 
 
 def run_blocks(work: BlockWork, blocks: Sequence[Block], folder: JobFolder, place: Place) -> Iterator[dict[str, Any]]:
@@ -72,17 +79,17 @@ def _finish(work: BlockWork, waiting: Sequence[Block], total: int, folder: JobFo
     progress = progress_for(sys.stderr)
     progress.start(work.stage, total, total - len(waiting))
     done = total - len(waiting)
+    interruption = Interruption.current()
     try:
-        with Interruption.caught(progress.note) as interruption:
-            for block, summary in _results(work, waiting, place):
-                folder.finish_block(work.stage, block.number, summary)
-                done += 1
-                progress.update(done, {})
-                if interruption.requested and done < total:
-                    raise Interrupted(
-                        f"{work.stage}: {done} of {total} blocks are done and kept in {folder.path}; go on with --resume",
-                        interruption.exit_code,
-                    )
+        for block, summary in _results(work, waiting, place):
+            folder.finish_block(work.stage, block.number, summary)
+            done += 1
+            progress.update(done, {})
+            if interruption.requested:
+                raise Interrupted(
+                    f"{work.stage}: {done} of {total} blocks are done and kept in {folder.path}; go on with --resume",
+                    interruption.exit_code,
+                )
     except BaseException:
         progress.finish(None)
         raise

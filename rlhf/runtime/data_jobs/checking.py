@@ -18,7 +18,7 @@ from rlhf.data.curation.row_stats import RowStats
 from rlhf.data.curation.row_view import RowView
 from rlhf.data.turns import Fault
 from rlhf.errors import DataError
-from rlhf.runtime.data_jobs.block_runs import Place, run_blocks
+from rlhf.runtime.data_jobs.block_runs import Place, at_work, run_blocks
 from rlhf.runtime.data_jobs.job_folder import JobFolder, block_file
 from rlhf.runtime.data_jobs.lines_source import LinesSource, RowFormat, open_source, require_file
 from rlhf.runtime.data_jobs.repeated import repetitions
@@ -99,7 +99,8 @@ class Checked:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         told = {
-            kind: {"severity": KINDS[kind].severity, "meaning": KINDS[kind].meaning, "advice": KINDS[kind].advice} | found
+            kind: {"severity": KINDS[kind].severity, "meaning": KINDS[kind].meaning, "advice": KINDS[kind].advice}
+            | found
             for kind, found in self.findings.items()
         }
         return {
@@ -130,7 +131,9 @@ def check(file: Path, options: CheckOptions, row_format: RowFormat, place: Place
         findings: Findings = {}
         stats = RowStats()
         rows = 0
-        for summary in run_blocks(CheckWork(source, folder.path, options), blocks, folder, place):
+        with at_work(place):
+            summaries = list(run_blocks(CheckWork(source, folder.path, options), blocks, folder, place))
+        for summary in summaries:
             rows += summary["rows"]
             stats.merge(summary["stats"])
             for kind, found in summary["findings"].items():

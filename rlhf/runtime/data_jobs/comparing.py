@@ -14,13 +14,15 @@ from rlhf.data.curation.blocks import Block, Line
 from rlhf.data.curation.minhash import Banding
 from rlhf.data.curation.near_duplicates import Duplicate, NearDuplicates, exact_duplicates, in_order, shared_bands
 from rlhf.data.curation.wording import Hashes, distinct_grams
+from rlhf.errors import Interrupted
 from rlhf.runtime.data_jobs.job_folder import JobFolder, block_file
 from rlhf.runtime.data_jobs.lines_source import LinesSource
 from rlhf.runtime.data_jobs.scanning import SHINGLE
+from rlhf.runtime.journal import Interruption
 from rlhf.tracking.progress import progress_for
 
 _FILE = "duplicates.npy"
-DUPLICATE = np.dtype([("row", np.int64), ("original_line", np.int64), ("similarity", np.float64)])
+DUPLICATE = np.dtype([("row", np.int64), ("original_line", np.int64), ("similarity", np.float64), ("is_exact", bool)])
 
 
 def find_duplicates(
@@ -38,15 +40,13 @@ def find_duplicates(
     rows = _Rows(source, blocks, scans, folder.path)
     alive = rows.alive()
     originals = exact_duplicates(rows.keys())
-    found = [Duplicate(int(r), int(originals[r]), 1.0) for r in np.flatnonzero(alive & (originals >= 0))]
+    found = [Duplicate(int(r), int(originals[r]), 1.0, is_exact=True) for r in np.flatnonzero(alive & (originals >= 0))]
     if banding is not None:
         alive &= originals < 0
         shared = shared_bands((rows.band(number) for number in range(banding.bands)), alive)
         finder = NearDuplicates(threshold, rows.grams)
         found += in_order(_shown(rows), shared, alive, finder)
-    table = np.array(
-        sorted((d.row, rows.line_number(d.original), d.similarity) for d in found), DUPLICATE
-    )
+    table = np.array(sorted((d.row, rows.line_number(d.original), d.similarity, d.is_exact) for d in found), DUPLICATE)
     scratch = path.with_suffix(".tmp.npy")
     np.save(scratch, table)
     scratch.replace(path)
@@ -55,12 +55,16 @@ def find_duplicates(
 
 def _shown(rows: _Rows) -> Iterator[tuple[int, Hashes]]:
     """Blocks of keys, with progress."""
-    progress = progress_for(sys.stderr)
+    progress, interruption = progress_for(sys.stderr), Interruption.current()
     progress.start("compare", len(rows.starts) - 1)
     try:
         for number, block in enumerate(rows.bands(), start=1):
             yield block
             progress.update(number, {})
+            if interruption.requested:
+                raise Interrupted(
+                    "compare: begins anew with --resume; what was scanned is kept", interruption.exit_code
+                )
     except BaseException:
         progress.finish(None)
         raise

@@ -15,7 +15,7 @@ from rlhf.data.curation.blocks import Block, read_block
 from rlhf.data.curation.writing import require_writable, write_record
 from rlhf.data.turns import Fault
 from rlhf.errors import ConfigError, DataError
-from rlhf.runtime.data_jobs.block_runs import Place, run_blocks
+from rlhf.runtime.data_jobs.block_runs import Place, at_work, run_blocks
 from rlhf.runtime.data_jobs.job_folder import JobFolder, block_file, join_files
 from rlhf.runtime.data_jobs.lines_source import LinesSource, RowFormat, open_source, require_file
 
@@ -95,7 +95,8 @@ def convert(
     source, blocks = open_source(path, row_format, folder)
     name = to or source.row_format
     work = ConvertWork(source, folder.path, name, skip_bad_rows, out.suffix == ".parquet")
-    summaries = list(run_blocks(work, blocks, folder, place))
+    with at_work(place):
+        summaries = list(run_blocks(work, blocks, folder, place))
     written, skipped = (sum(summary[name] for summary in summaries) for name in ("written", "skipped"))
     first = next((summary["first_fault"] for summary in summaries if summary["first_fault"]), "")
     if not written:
@@ -153,4 +154,6 @@ def _objects(part: Path) -> Iterator[dict[str, Any]]:
 
 
 def _no_schema(where: str, error: Exception) -> DataError:
-    return DataError(f"{where}: columns of no one type, which Parquet needs ({str(error).splitlines()[0]}); write .jsonl")
+    return DataError(
+        f"{where}: columns of no one type, which Parquet needs ({str(error).splitlines()[0]}); write .jsonl"
+    )

@@ -101,7 +101,9 @@ def require_sense(options: CurateOptions, out: Path) -> None:
         known = known_languages()
         for language in options.filters.languages:
             if language not in (*known, "und"):
-                raise ConfigError(f"--language {language}: no such language.{nearest(language, known)} As in en, de, zh.")
+                raise ConfigError(
+                    f"--language {language}: no such language.{nearest(language, known)} As in en, de, zh."
+                )
     for rule in options.keep:
         build_judge(rule.name, rule.options, options.plugin_files)
 
@@ -121,7 +123,9 @@ def _finish(folder: JobFolder, numbers: Sequence[int], summaries: Sequence[dict[
         removed.update(summary["removed"])
     rows, kept = (sum(summary[name] for summary in summaries) for name in ("rows", "kept"))
     if not kept:
-        raise DataError(f"none of {rows} rows is left: {_counts(removed)}. Loosen the filters; {folder.path} says more.")
+        raise DataError(
+            f"none of {rows} rows is left: {_counts(removed)}. Loosen the filters; {folder.path} says more."
+        )
     out = folder.out
     found = Curated(
         out=out,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from rlhf.data.formats import find_format
 from rlhf.data.turns import Fault
 from rlhf.errors import ConfigError, DataError
 from rlhf.plugins import PluginSettings, load_plugins
-from rlhf.runtime.data_jobs.block_runs import Place, run_blocks
+from rlhf.runtime.data_jobs.block_runs import Place, at_work, run_blocks
 from rlhf.runtime.data_jobs.job_folder import JobFolder, block_file, join_files
 from rlhf.runtime.data_jobs.judging import Judge, build_judge, judged
 from rlhf.runtime.data_jobs.lines_source import LinesSource, RowFormat, open_source, require_file
@@ -31,7 +31,17 @@ BLOCK_PROMPTS = 64
 
 Write = Literal["all", "best", "pairs"]
 _OF_TRAINING = ("max_staleness", "in_flight_updates", "stream", "timeout")
-_TAKEN = ("completion", "label", "chosen", "rejected", "completions", "output", "conversations", "instruction", "messages")
+_TAKEN = (
+    "completion",
+    "label",
+    "chosen",
+    "rejected",
+    "completions",
+    "output",
+    "conversations",
+    "instruction",
+    "messages",
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class GenerateOptions:
 
     model: str
     num_samples: int = 1
-    rollout: RolloutConfig = RolloutConfig()
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
     seed: int = 0
     chat: bool = False
     """Put a plain text prompt through the chat template, as one turn of the user."""
@@ -69,14 +79,16 @@ class GenerateWork:
         engine, choice = built_rollout(options.rollout.engine, model, plugins.registry)
         judge = build_judge(options.judge, options.judge_options or {}, options.plugin_files) if options.judge else None
         # As in training: a sample is a function of the seed, the prompt's id and its number among the samples.
-        sampling = options.rollout.sampling(options.num_samples, derived_seed(options.seed, "generate"), encoder.stop_ids)
+        sampling = options.rollout.sampling(
+            options.num_samples, derived_seed(options.seed, "generate"), encoder.stop_ids
+        )
         reader = self.source.reader()
 
         def process(block: Block) -> dict[str, Any]:
             lines = read_block(self.source.path, block)
             prompts = [encoded for p in _prompts(reader, lines, options.chat) if (encoded := _encoded(encoder, p))]
             answers = engine.generate(prompts, sampling) if prompts else []
-            rows = [row for row in _rows(prompts, answers, judge, options)]
+            rows = list(_rows(prompts, answers, judge, options))
             with block_file(self.folder, "generated", block.number, ".jsonl").open("wb") as file:
                 for row in rows:
                     file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
@@ -124,7 +136,8 @@ def generate(
     source, blocks = open_source(path, row_format, folder, max_lines=BLOCK_PROMPTS)
     if "prompts" not in find_format(source.row_format).serves:
         raise DataError(f"{file}: rows of format {source.row_format} have no prompts to answer")
-    summaries = list(run_blocks(GenerateWork(source, folder.path, options), blocks, folder, place))
+    with at_work(place):
+        summaries = list(run_blocks(GenerateWork(source, folder.path, options), blocks, folder, place))
     totals = {name: sum(s[name] for s in summaries) for name in ("prompts", "too_long", "written", "tokens")}
     if not totals["written"]:
         raise DataError(
@@ -141,7 +154,7 @@ def _require_sense(options: GenerateOptions, out: Path) -> None:
         raise ConfigError(f"--out {out}: completions are written as JSON lines; give a .jsonl")
     given = options.rollout.model_fields_set.intersection(_OF_TRAINING)
     if given:
-        raise ConfigError(f"{sorted(given)[0]}: is of training, where weights change; leave it out")
+        raise ConfigError(f"{min(given)}: is of training, where weights change; leave it out")
     if options.write != "all" and options.judge is None:
         raise ConfigError(f"--write {options.write} needs a grader or reward that says which is best: --judge NAME")
     if options.write == "pairs" and options.num_samples < 2:
@@ -231,5 +244,3 @@ def _other_columns(prompt: Prompt) -> dict[str, Any]:
     written = (*_TAKEN, "prompt", "prompt_id", "sample", "finish_reason", "num_tokens", "logprob", "reward", "error")
     columns = {f"prompt_{name}" if name in written else name: value for name, value in prompt.metadata.items()}
     return columns | ({} if prompt.reference is None else {"reference": prompt.reference})
-
-

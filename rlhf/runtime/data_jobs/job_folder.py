@@ -59,8 +59,8 @@ class JobFolder:
         for name, value in job["settings"].items():
             if before["settings"].get(name) != value:
                 raise ConfigError(
-                    f"--resume: {name} was {before['settings'].get(name)!r} when {self.path} was begun, and is {value!r} "
-                    "now; give the same options, or remove the folder"
+                    f"--resume: {name} was {before['settings'].get(name)!r} when {self.path} was begun, and is "
+                    f"{value!r} now; give the same options, or remove the folder"
                 )
         write_json(file, job)
 

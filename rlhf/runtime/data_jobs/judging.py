@@ -69,7 +69,9 @@ def read_rules(texts: Sequence[str], options: Mapping[str, Any]) -> tuple[KeepRu
     names = [rule.name for rule in rules]
     for name in options:
         if name not in names:
-            raise ConfigError(f"{name}.{next(iter(options[name]), '')}: no --keep names {name!r}.{nearest(name, names)}")
+            raise ConfigError(
+                f"{name}.{next(iter(options[name]), '')}: no --keep names {name!r}.{nearest(name, names)}"
+            )
     return rules
 
 

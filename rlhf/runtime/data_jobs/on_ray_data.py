@@ -12,8 +12,8 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.util.annotations import RayDeprecationWarning
 from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.util.annotations import RayDeprecationWarning
 
 from rlhf.data.curation.blocks import Block
 from rlhf.errors import RunError, UserError, WorkerDied
@@ -106,8 +106,8 @@ def _cause(stage: str, error: BaseException) -> Exception:
             return seen
         if isinstance(seen, RayActorError):
             return WorkerDied(
-                f"{stage}: a worker died {_MOST_DEATHS + 1} times: killed, out of memory (the kernel's log says so), or "
-                "crashed; blocks that are done are kept, go on with --resume"
+                f"{stage}: a worker died {_MOST_DEATHS + 1} times: killed, out of memory (the kernel's log says so), "
+                "or crashed; blocks that are done are kept, go on with --resume"
             )
         seen = seen.cause if isinstance(seen, RayTaskError) and seen.cause is not seen else seen.__cause__
     return RunError(f"{stage} failed: {type(error).__name__}: {str(error).strip().splitlines()[-1]}")

@@ -36,7 +36,9 @@ def repetitions(keys: NDArray[np.uint64], most: int) -> Iterator[tuple[str, int,
     judged = _earlier(keys[:, JUDGED])
     against = np.flatnonzero((judged >= 0) & (keys[:, VERDICT] != keys[judged, VERDICT]))
     if len(against):
-        told = [example(int(lines[row]), f"judged the other way in line {lines[judged[row]]}") for row in against[:most]]
+        told = [
+            example(int(lines[row]), f"judged the other way in line {lines[judged[row]]}") for row in against[:most]
+        ]
         yield "contradiction", len(against), told
     yield from _common_answers(keys, lines, most)
 

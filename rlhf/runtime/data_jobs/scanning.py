@@ -1,4 +1,4 @@
-"""The first stage of curation: every row read, what needs no other row decided, and what duplicates are found by noted."""
+"""The first stage of curation: rows read, what needs no other row decided, and what copies are found by noted."""
 
 from __future__ import annotations
 

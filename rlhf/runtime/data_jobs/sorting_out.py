@@ -1,4 +1,4 @@
-"""The last stage of curation over blocks: rows judged by graders, and written to those that stay or those that do not."""
+"""The last stage of curation: rows judged by graders, and written to those that stay or those that do not."""
 
 from __future__ import annotations
 
@@ -69,10 +69,9 @@ class SortWork:
         start = self.starts[block.number]
         first, end = np.searchsorted(duplicates["row"], [start, start + num_rows])
         found: Reasons = {}
-        for row, line, similarity in duplicates[first:end].tolist():
-            exact = similarity == 1.0
-            alike = "the same as" if exact else f"{similarity:.0%} like"
-            found[row - start] = ("duplicate" if exact else "near_duplicate", f"{alike} line {line}")
+        for row, line, similarity, is_exact in duplicates[first:end].tolist():
+            alike = "the same as" if is_exact else f"{similarity:.0%} like"
+            found[row - start] = ("duplicate" if is_exact else "near_duplicate", f"{alike} line {line}")
         return found
 
     def _write(self, block: Block, lines: Sequence[Line], reasons: Reasons) -> None:
