@@ -70,5 +70,6 @@ def test_a_worker_that_dies_is_replaced_and_not_for_ever(ray_up: None, rows: Pat
     if kind == "dies once":
         assert [told["number"] for told in run_blocks(work, blocks, folder, Place("ray", workers=1))] == list(range(6))
         return
-    with pytest.raises(WorkerDied if kind == "dies" else DataError, match="died 3 times" if kind == "dies" else "line 7"):
+    error, said = (WorkerDied, "died 3 times") if kind == "dies" else (DataError, "line 7: a bad row")
+    with pytest.raises(error, match=said):
         list(run_blocks(work, blocks, folder, Place("ray", workers=1)))

@@ -8,7 +8,7 @@ the form the questions come in, and tell nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from rlhf.errors import DataError
 LONGEST = 13
 SHORTEST = 8
 _COMMON = 10
+_QUESTIONS = ("question", "query", "problem", "goal", "turns", "prompt", "instruction", "behavior")
+"""Columns that ask, of rows in no known format."""
 _TABLE_BITS = 22
 _SHIFT = np.uint64(64 - _TABLE_BITS)
 
@@ -66,11 +68,11 @@ class EvaluationItems:
         found: dict[int, list[tuple[Hashes, int]]] = {}
         beginnings: list[Hashes] = []
         for source in read_rows(paths):
-            question, others = _texts_of(source.values, source.where)
-            for text in (question, *others):
+            questions, others = _texts_of(source.values, source.where)
+            for text in (*questions, *others):
                 words = word_hashes([text])
                 n = LONGEST if len(words) >= LONGEST else len(words) if len(words) >= SHORTEST else 0
-                if n or (len(words) and text is question):
+                if n or (len(words) and text in questions):
                     grams = Grams(words)
                     found.setdefault(n, []).append((np.unique(grams.of(n or len(words))), len(places)))
                     beginnings += [grams.of(SHORTEST)[: len(words) - n + 1]] if n else []
@@ -128,15 +130,24 @@ def _hits(known: Hashes, hashes: Hashes) -> NDArray[np.intp]:
     return found
 
 
-def _texts_of(values: dict[str, Any], where: str) -> tuple[str, Sequence[str]]:
-    """The question of an item, and its answers; the texts of all columns where it is of no known format."""
+def _texts_of(values: dict[str, Any], where: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The questions of an item, and its other texts; those of all columns where it is of no known format."""
     try:
         record = read_record(detect(values, where), where, values)
     except (DataError, Fault):
-        return "", [value for value in values.values() if isinstance(value, str)]
+        asked = [text for name, value in values.items() if name.lower() in _QUESTIONS for text in _texts_in(value)]
+        return asked, list(_texts_in({n: value for n, value in values.items() if n.lower() not in _QUESTIONS}))
     if record.prompt is None:
-        return "", [record.text or ""]
-    return record.prompt.last_user_text, record.ranking.completions if record.ranking else ()
+        return [], [record.text or ""]
+    return [record.prompt.last_user_text], record.ranking.completions if record.ranking else ()
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts_in(inner)
 
 
 def _whole(text: str) -> Hashes:

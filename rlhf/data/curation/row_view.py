@@ -73,7 +73,7 @@ class RowView:
         return sum(map(len, self.texts))
 
     def key(self) -> tuple[int, int]:
-        """128 bits that are equal for rows that say the same to the letter: texts, roles, verdicts, no other columns."""
+        """128 bits, equal for rows that say the same to the letter: texts, roles, verdicts; no other columns."""
         record, prompt = self.record, self.record.prompt
         roles = [turn["role"] for turn in prompt.messages or ()] if prompt else []
         verdict = list(record.stepwise.labels) if record.stepwise else record.labelled and record.labelled.label

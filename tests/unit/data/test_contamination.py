@@ -68,3 +68,10 @@ def test_rows_of_no_known_format_give_all_their_texts(tmp_path: Path) -> None:
     known = items(tmp_path, {"Question": MEDIUM, "Best Answer": LONG})
     assert found(known, f"well, {MEDIUM}?") is not None
     assert found(known, f"well, {LONG}.") is not None
+
+
+def test_questions_within_lists_are_read_too(tmp_path: Path) -> None:
+    known = items(tmp_path, {"id": 1, "turns": [{"content": LONG}, SHORT], "note": "Really?"})
+    assert found(known, LONG) is not None
+    assert found(known, SHORT) == Overlap("evaluation.jsonl:1", 0)
+    assert found(known, "Really?") is None, "a note asks nothing"
