@@ -25,16 +25,22 @@ from rlhf.cli.terminal import output_to_stderr, print_json, print_table
 if TYPE_CHECKING:
     from rlhf.runtime.data_jobs.curating import Curated
 
+JudgeOptions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME.key=value ...]", help="Options of what --keep names: refusal.path=graders/refusal."),
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE", help="What the best answer must score: 'refusal<0.5'. A grader or reward. Repeatable."
+    ),
+]
+
 
 def curate(
     file: FileArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A new .jsonl for the rows that stay.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME.key=value ...]", help="Options of what --keep names: refusal.path=graders/refusal."
-        ),
-    ] = None,
+    options: JudgeOptions = None,
     near_duplicates: Annotated[
         float, typer.Option(metavar="S", help="Jaccard similarity from which on a row is a copy.")
     ] = 0.7,
@@ -44,12 +50,7 @@ def curate(
     language: Annotated[
         list[str] | None, typer.Option(metavar="CODE", help="Languages that stay, as in en; `und`: too short to tell.")
     ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULE", help="What the best answer must score: 'refusal<0.5'. A grader or reward. Repeatable."
-        ),
-    ] = None,
+    keep: KeepOption = None,
     against: AgainstOption = None,
     format_name: FormatOption = None,
     column: ColumnOption = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,21 @@ from rlhf.cli.data_options import (
 from rlhf.cli.options import JsonOption, PluginOption
 from rlhf.cli.terminal import output_to_stderr, print_json
 
+if TYPE_CHECKING:
+    from rlhf.runtime.data_jobs.generating import Generated
+
+SamplingOptions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[key=value ...]", help="What `rollout` of a recipe holds: temperature=0.7 max_tokens=128."),
+]
+JudgeOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A grader or reward that scores completions (options: NAME.key=value)."),
+]
+WriteOption = Annotated[
+    str, typer.Option(metavar="all|best|pairs", help="Every completion, the best of each prompt, or best and worst.")
+]
+
 
 def generate(
     model: Annotated[
@@ -28,25 +43,14 @@ def generate(
     ],
     prompts: FileArgument,
     out: Annotated[Path, typer.Option(metavar="FILE", help="A new .jsonl.")],
-    options: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[key=value ...]", help="What `rollout` of a recipe holds: temperature=0.7 max_tokens=128."
-        ),
-    ] = None,
+    options: SamplingOptions = None,
     n: Annotated[int, typer.Option("--n", min=1, metavar="N", help="Completions of each prompt.")] = 1,
     seed: Annotated[
         int, typer.Option(min=0, help="Of sampling; each sample's is made of it, the prompt and its number.")
     ] = 0,
     chat: Annotated[bool, typer.Option("--chat", help="Take a plain text prompt as one turn of the user.")] = False,
-    judge: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="A grader or reward that scores completions (options: NAME.key=value)."),
-    ] = None,
-    write: Annotated[
-        str,
-        typer.Option(metavar="all|best|pairs", help="Every completion, the best of each prompt, or best and worst."),
-    ] = "all",
+    judge: JudgeOption = None,
+    write: WriteOption = "all",
     format_name: FormatOption = None,
     column: ColumnOption = None,
     resume: ResumeOption = False,
@@ -86,7 +90,11 @@ def generate(
         found = run(prompts, out, chosen, row_format(format_name, column), place, resume=resume)
     if json:
         print_json(found.as_dict())
-        return
+    else:
+        _print(found)
+
+
+def _print(found: Generated) -> None:
     if found.too_long:
         typer.echo(f"{found.too_long:,} prompts left out: longer than the model's context allows", err=True)
     if found.engine:
