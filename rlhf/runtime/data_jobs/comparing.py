@@ -99,7 +99,8 @@ class _Rows:
 
     def band(self, number: int) -> Hashes:
         """One key of every row, `[N]`."""
-        return np.concatenate([np.array(self._load("bands", b.number, "r")[number]) for b in self._blocks])
+        keys: Hashes = np.concatenate([np.array(self._load("bands", b.number, "r")[number]) for b in self._blocks])
+        return keys
 
     def bands(self) -> Iterator[tuple[int, Hashes]]:
         """All keys, `[bands, n]`, block by block, with the number of its first row."""

@@ -63,7 +63,7 @@ def _pass(work: BlockWork, blocks: Sequence[Block], place: Place) -> Iterator[tu
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RayDeprecationWarning)  # there is no named parameter for restarts
         done = rows.map(
-            BlockWorker,
+            BlockWorker,  # type: ignore[arg-type]  # a class is for actors
             fn_constructor_args=(work,),
             compute=ray.data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
             num_cpus=1,
