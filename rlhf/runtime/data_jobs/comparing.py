@@ -92,7 +92,7 @@ class _Rows:
 
     def keys(self) -> NDArray[np.uint64]:
         """What exact copies share, `[N, 2]`; different for every row that is out."""
-        keys = np.concatenate([self._load("keys", block.number) for block in self._blocks])
+        keys: NDArray[np.uint64] = np.concatenate([self._load("keys", block.number) for block in self._blocks])
         out = np.flatnonzero(~self.alive())
         keys[out, 0], keys[out, 1] = np.uint64(0), out.astype(np.uint64)
         return keys
