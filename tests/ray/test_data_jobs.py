@@ -65,7 +65,7 @@ def test_the_same_bytes_on_ray_and_here(ray_up: None, rows: Path) -> None:
 @pytest.mark.parametrize("kind", ["dies once", "dies", "raises"])
 def test_a_worker_that_dies_is_replaced_and_not_for_ever(ray_up: None, rows: Path, kind: str) -> None:
     folder = JobFolder(rows.with_name("out.jsonl"), {}, [rows], resume=False)
-    blocks = list(plan_blocks(rows, 1, max_lines=20))
+    blocks = list(plan_blocks(rows, max_lines=20))
     work = Trouble(rows.parent, kind)
     if kind == "dies once":
         assert [told["number"] for told in run_blocks(work, blocks, folder, Place("ray", workers=1))] == list(range(6))

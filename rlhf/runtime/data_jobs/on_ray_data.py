@@ -79,6 +79,7 @@ def data_session(place: Place) -> Iterator[None]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.raise_original_map_exception = True  # ours, and not one that only names it
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if place.address is not None or ray.is_initialized():
         with ray_session(RuntimeConfig(address=place.address)):
