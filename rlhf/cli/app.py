@@ -9,8 +9,10 @@ import typer
 from rlhf import __version__
 from rlhf.cli import (
     algorithms,
+    data,
     doctor,
     evaluate,
+    generate,
     grade,
     graders,
     hooks,
@@ -40,7 +42,9 @@ app.add_typer(jobs.app, name="jobs")
 app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.add_typer(reward.app, name="reward")
+app.command("generate")(generate.generate)
 app.command("grade")(grade.grade)
+app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rlhf.cli.data_options import AddressOption, ResumeOption, RuntimeOption, WorkersOption, place_for
 from rlhf.cli.options import JsonOption, PluginOption
 from rlhf.cli.terminal import output_to_stderr, print_json, print_table
 from rlhf.cli.trial import (
@@ -48,17 +49,27 @@ def grade(
     limit: LimitOption = None,
     show: ShowOption = 20,
     column: ColumnOption = None,
+    resume: ResumeOption = False,
+    runtime: RuntimeOption = None,
+    address: AddressOption = None,
+    workers: WorkersOption = None,
     json: JsonOption = False,
     plugin: PluginOption = None,
 ) -> None:
     """Grade completions: the mean of each grader with its 95 % interval over prompts, and the grades themselves.
 
     A row whose column `axis` names another axis than a grader's is passed over by it. Both sides of a pair are graded.
+    A file of 64 MiB or more, and any with --runtime or --resume, is streamed: its grades go to --out alone.
     Exit 1 where a grade is none (no score in 0..1, an exception), or a grader graded nothing.
     """
+    from rlhf.cli.grade_streamed import grade_streamed, is_streamed
     from rlhf.testing.trying import try_judge
 
     _require_sense(grader, options, out)
+    if is_streamed(data, limit, resume, runtime, address, workers):
+        place = place_for(data, runtime, address, workers)
+        grade_streamed(data, options, grader, out, column, plugin, place, resume=resume, json=json)
+        return
     with output_to_stderr(True):  # what a grader prints is not the answer
         rows = read_data(data, column, limit)
         judges = {name: find_judge("grader", name, options, plugin) for name in grader}

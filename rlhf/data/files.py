@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import json
 import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -115,45 +114,52 @@ def _read_file(path: Path, documents: Documents) -> Iterator[Numbered]:
         return _json_lines(path)
     if path.suffix not in SUFFIXES:
         raise DataError(f"{path} has an unknown suffix {path.suffix!r}: known are {', '.join(SUFFIXES)}.")
-    text = _decode(path)
-    if not text.strip():
-        raise DataError(f"{path} is empty.")
+    # Only `.json` is read as a whole; the others are larger than memory now and then.
     if path.suffix == ".txt":
-        return _documents(text, documents)
+        return _documents(_lines(path), documents)
     if path.suffix == ".csv":
-        return _csv(path, text)
-    return _json(path, text)
+        return _csv(path, _lines(path))
+    return _json(path, "".join(_lines(path)))
 
 
-def _decode(path: Path) -> str:
-    """The file as text: UTF-8 with or without a byte-order mark, any line ends."""
-    raw = path.read_bytes()
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # Offsets of the exception do not count the byte-order mark.
-        offset = error.start + (len(BOM_UTF8) if raw.startswith(BOM_UTF8) else 0)
-        line = raw.count(b"\n", 0, offset) + 1
-        raise DataError(
-            f"{path} is not UTF-8: byte {raw[offset]:#04x} at offset {offset} (line {line}). Convert it to UTF-8."
-        ) from None
-    return text.replace("\r\n", "\n")
+def _lines(path: Path) -> Iterator[str]:
+    """The lines, with their ends, of a text file in UTF-8, with or without a byte-order mark."""
+    offset, is_empty = 0, True
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                # Offsets of the exception do not count the byte-order mark.
+                start = offset + error.start + (len(BOM_UTF8) if number == 1 and raw.startswith(BOM_UTF8) else 0)
+                raise DataError(
+                    f"{path} is not UTF-8: byte {raw[start - offset]:#04x} at offset {start} (line {number}). "
+                    "Convert it to UTF-8."
+                ) from None
+            offset += len(raw)
+            is_empty &= not line.strip()
+            yield line.replace("\r\n", "\n")
+    if is_empty:
+        raise DataError(f"{path} is empty.")
 
 
 def _json_lines(path: Path) -> Iterator[Numbered]:
     """Line by line, so that one that was cut or is of another encoding is the fault of no other."""
-    raw = path.read_bytes().removeprefix(BOM_UTF8)
-    if not raw.strip():
+    is_empty = True
+    with path.open("rb") as file:  # in bytes: JSON strings may hold U+2028 and the like, which are no line ends here
+        for number, line in enumerate(file, start=1):
+            if number == 1 and line.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+                raise DataError(f"{path} is UTF-16, not UTF-8. Convert it to UTF-8.")
+            content = line.removeprefix(BOM_UTF8) if number == 1 else line
+            if content.strip():
+                is_empty = False
+                yield number, json_object(content.rstrip())
+    if is_empty:
         raise DataError(f"{path} is empty.")
-    if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise DataError(f"{path} is UTF-16, not UTF-8. Convert it to UTF-8.")
-    # Not splitlines(): JSON strings may hold U+2028 and the like, which are no line ends here.
-    for number, line in enumerate(raw.split(b"\n"), start=1):
-        if line.strip():
-            yield number, _json_object(line.rstrip())
 
 
-def _json_object(line: bytes) -> dict[str, Any] | Fault:
+def json_object(line: bytes) -> dict[str, Any] | Fault:
+    """What a line of a .jsonl file holds, or what is wrong with it."""
     try:
         return _as_object(json.loads(line.decode("utf-8")))
     except UnicodeDecodeError as error:
@@ -186,8 +192,8 @@ def _json(path: Path, text: str) -> Iterator[Numbered]:
         yield number, _as_object(row)
 
 
-def _csv(path: Path, text: str) -> Iterator[Numbered]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _csv(path: Path, lines: Iterable[str]) -> Iterator[Numbered]:
+    reader = csv.DictReader(lines, strict=True)
     try:
         for number, row in enumerate(reader, start=1):
             if None in row or None in row.values():
@@ -214,17 +220,28 @@ def _parquet(path: Path) -> Iterator[Numbered]:
         raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
-def _documents(text: str, documents: Documents) -> Iterator[Numbered]:
+def _documents(lines: Iterable[str], documents: Documents) -> Iterator[Numbered]:
     """Texts of a .txt file; the number is that of the document."""
     if documents == "file":
-        pieces = [text]
+        pieces = iter(["".join(lines)])
     elif documents == "lines":
-        pieces = text.split("\n")
+        pieces = iter(lines)
     else:
-        pieces = re.split(r"\n(?:[^\S\n]*\n)+", text)
-    kept = [piece.strip("\n") for piece in pieces if piece.strip()]
+        pieces = _between_blank_lines(lines)
+    kept = (piece.strip("\n") for piece in pieces if piece.strip())
     for number, piece in enumerate(kept, start=1):
         yield number, {"text": piece}
+
+
+def _between_blank_lines(lines: Iterable[str]) -> Iterator[str]:
+    held: list[str] = []
+    for line in lines:
+        if line.strip():
+            held.append(line)
+        elif held:
+            yield "".join(held)
+            held = []
+    yield "".join(held)
 
 
 def _read_hub(name: str, options: HubOptions) -> Iterator[Numbered]:

@@ -12,8 +12,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from rlhf.plugins import Plugins, compare_fingerprints
 from rlhf.runtime.engine_choice import chosen_engine, vllm_on_gpu
 from rlhf.runtime.groups import results
-from rlhf.runtime.placement import Share
 from rlhf.runtime.plan import StagePlan
+from rlhf.runtime.shares import Share
 from rlhf.runtime.workers import EngineWorker, RolloutWorker
 
 

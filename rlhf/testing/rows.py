@@ -69,7 +69,7 @@ def read_tried_rows(path: Path, columns: Mapping[str, str] | None = None, limit:
             raise DataError(f"{source.where}: {fault}.") from None
         known = known or detect(values, source.where)
         try:
-            rows.append(_tried(known, source, values))
+            rows.append(tried_row(known, source, values))
         except Fault as fault:
             faults.append(f"{source.where}: {fault}")
     if not rows:
@@ -85,7 +85,8 @@ def read_probes(path: Path) -> list[Rollout]:
     return [rollout(prompt, text) for prompt, texts in answered for text in texts][:_PROBES]
 
 
-def _tried(known: Format, source: SourceRow, values: Mapping[str, Any]) -> TriedRow:
+def tried_row(known: Format, source: SourceRow, values: Mapping[str, Any]) -> TriedRow:
+    """A row of this format. Raises `Fault` with what is wrong with it."""
     completion = values.get("completion")
     if known.name == "prompt_completion" and isinstance(completion, str) and not completion.strip():
         # Nothing to learn from, so a fault in training data; but policies do fall silent, as samples.jsonl shows.

@@ -62,8 +62,13 @@ class Trial:
     @property
     def mean(self) -> Estimate | None:
         """Over prompts, several completions of one being averaged first; None where nothing was scored."""
-        means = [fmean(scores) for scores in self._by_row() if scores]
+        means = self.row_means
         return mean_interval(means) if means else None
+
+    @property
+    def row_means(self) -> list[float]:
+        """The mean score of each prompt that has one."""
+        return [fmean(scores) for scores in self._by_row() if scores]
 
     @property
     def std(self) -> float | None:
@@ -74,8 +79,13 @@ class Trial:
         """How often the better of two completions of a ranking has the higher score; a tie counts half. Over rankings,
         of which each counts once.
         """
-        shares = [share for scores in self._by_row(ranked=True) if (share := _share_in_order(scores)) is not None]
+        shares = self.shares_in_order
         return mean_interval(shares) if shares else None
+
+    @property
+    def shares_in_order(self) -> list[float]:
+        """The same of each ranking."""
+        return [share for scores in self._by_row(ranked=True) if (share := _share_in_order(scores)) is not None]
 
     @property
     def rows_per_second(self) -> float:

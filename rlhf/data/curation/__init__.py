@@ -1,0 +1,1 @@
+"""What is found in rows of data: blocks of a file, words, duplicates, contamination, languages, faults and balance."""
