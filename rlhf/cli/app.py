@@ -20,6 +20,7 @@ from rlhf.cli import (
     recipes,
     report,
     reward,
+    serve,
     submit,
     train,
 )
@@ -39,6 +40,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("report")(report.report)
 app.add_typer(reward.app, name="reward")
 app.command("grade")(grade.grade)
+app.command("serve")(serve.serve)
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")

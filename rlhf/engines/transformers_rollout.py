@@ -22,6 +22,7 @@ from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.sampling import choose, uniforms
 from rlhf.engines.settings import TransformersRolloutConfig
 from rlhf.engines.stop_strings import StopWatch, text_before_stop
+from rlhf.engines.transformers_writer import TransformersWriter
 from rlhf.engines.weight_loading import load_strictly
 from rlhf.errors import ConfigError, RunError
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
@@ -92,6 +93,10 @@ class TransformersRollout:
                 writing.subtract(row.prompt for row in ended)
                 whole = [i for i in dict.fromkeys(row.prompt for row in ended) if not writing[i]]
                 yield [(i, [self._completion(row, version) for row in of_prompt[i]]) for i in whole]
+
+    def writer(self) -> TransformersWriter:
+        """Writes requests that come and go, up to `batch_size` of them at once."""
+        return TransformersWriter(self.network, type(self.decoder), frozenset(self.stop_ids), self.config.batch_size)
 
     def _watch(self, prompt: Prompt, sampling: Sampling) -> StopWatch | None:
         return StopWatch(self.tokenizer, sampling.stop, prompt.token_ids) if sampling.stop else None
