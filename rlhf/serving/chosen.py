@@ -39,6 +39,8 @@ def named_models(paths: Iterable[str]) -> dict[str, str]:
         name = _short_name(given)
         models[name if name not in models else f"{name}-2"] = model_path(given)
     for path in models.values():
+        if _kind(path).endswith("ForSequenceClassification"):
+            raise ConfigError(f"{path}: a reward model, which writes nothing; give a policy, as RUN/STAGE/model")
         encoder_for(ModelConfig(path=path))  # tokenizer and model fit each other, and an answer can end
     return models
 
@@ -87,13 +89,22 @@ def _reward(given: str, plugins: Plugins) -> JudgeConfig:
         raise ConfigError(
             f"--reward {given}: no reward is called so,{nearest(given, known) or ' nor'} is it a model: {error}"
         ) from None
-    looks_like_a_path = Path(path).exists() or "/" in path
-    if not looks_like_a_path:
+    if not (Path(path).exists() or "/" in path):  # so many hub names have an owner that one without is a misspelling
         raise ConfigError(
             f"--reward {given}: no reward is called so.{nearest(given, known)} Known: {', '.join(known)}."
         )
+    if not _kind(path).endswith("ForSequenceClassification"):
+        raise ConfigError(f"--reward {given}: not a reward model (its checkpoint holds a {_kind(path) or 'nameless'})")
     part = RewardPart(type="reward_model")
     return JudgeConfig(name=_short_name(given).replace("/", "-"), kind="reward", part=part, model=path)
+
+
+def _kind(path: str) -> str:
+    """The class its checkpoint names, which holds where tied weights make a loader content with less."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    return str((getattr(config, "architectures", None) or [""])[0])
 
 
 def _short_name(given: str) -> str:

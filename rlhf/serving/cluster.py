@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve import RunTarget
 from ray.serve.config import ProxyLocation
 from ray.serve.exceptions import RayServeException
 
@@ -48,10 +49,12 @@ class Replicas:
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
         logs = {"log_level": "WARNING", "enable_access_log": False}
         serve.start(proxy_location=ProxyLocation.Disabled, logging_config=logs)
-        for name, application in self._applications().items():
-            self._handles[name] = serve.run(
-                application, name=name.replace("/", "--"), route_prefix=None, logging_config=logs
-            )
+        applications = self._applications()
+        targets = [
+            RunTarget(application, name=name.replace("/", "--"), route_prefix=None, logging_config=logs)
+            for name, application in applications.items()
+        ]
+        self._handles = dict(zip(applications, serve.run_many(targets), strict=True))
         for handle in self._handles.values():
             told = handle.describe.remote().result(timeout_s=60)
             if told["fault"] is not None:
@@ -63,7 +66,19 @@ class Replicas:
 
     def is_well(self) -> bool:
         """Whether all replicas are up, as Serve sees it; may wait for Serve's controller."""
-        return all(app.status == "RUNNING" for app in serve.status().applications.values())
+        try:
+            return all(app.status == "RUNNING" for app in serve.status().applications.values())
+        except (RayError, RayServeException):
+            return False
+
+    async def being_written(self) -> dict[str, int]:
+        """By model, how many answers its replica writes."""
+        try:
+            return {
+                name: (await self._handles[name].describe.remote())["being_written"] for name in self._config.models
+            }
+        except (RayError, RayServeException):  # one died: whether it is back, Serve is asked
+            return {}
 
     async def write(self, model: str, asked: Asked) -> AsyncIterator[Told]:
         """What `Policy.write` tells; where the caller stops, so does the replica."""

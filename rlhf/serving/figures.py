@@ -22,7 +22,12 @@ class Figures:
         )
         self._read = Counter("rlhf_prompt_tokens", "Tokens of prompts", ["model"], **where)
         self._written = Counter("rlhf_completion_tokens", "Tokens written", ["model"], **where)
+        self._being_written = Gauge("rlhf_answers_being_written", "In a replica", ["model"], **where)
         self.under_way = Gauge("rlhf_requests_under_way", "Requests being answered", **where)
+
+    def being_written(self, model: str, number: int) -> None:
+        """Answers a replica is writing, as it says itself."""
+        self._being_written.labels(model).set(number)
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """A request is over."""

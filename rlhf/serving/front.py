@@ -47,6 +47,8 @@ class Front:
             await asyncio.sleep(_WELL_CHECK_S)
             if self._replicas.is_loaded:
                 self._is_well = await asyncio.to_thread(self._replicas.is_well)
+                for model, number in (await self._replicas.being_written()).items():
+                    self.figures.being_written(model, number)
 
     def require_ready(self) -> None:
         """Refuse while models load, and while one that died is loaded again."""

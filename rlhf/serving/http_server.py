@@ -26,13 +26,15 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `ConfigError` where the port is taken, or the host is not this machine's."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
+    except socket.gaierror as error:
+        raise ConfigError(f"--host {host}: {error.strerror}") from None
+    listener = socket.socket(family, kind, protocol)
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(_MAX_CONNECTIONS)
-    except socket.gaierror as error:
-        raise ConfigError(f"--host {host}: {error.strerror}") from None
     except OSError as error:
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"--port {port}: something else listens there; give another, or 0 for any") from None
         raise ConfigError(f"--host {host} --port {port}: {error.strerror}") from None

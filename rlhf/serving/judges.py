@@ -18,6 +18,7 @@ from rlhf.runtime.environment import prepare_environment
 from rlhf.runtime.models import encoder_for
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.scoring import StageParts, build_rubric
+from rlhf.serving.private_ray import answer_this_machine_only
 from rlhf.serving.settings import JudgeConfig
 from rlhf.types import Completion, LabelledCompletion, Prompt, Rollout, Score
 
@@ -32,6 +33,7 @@ class Judges:
 
     def __init__(self, path: str, judges: Sequence[Mapping[str, Any]], plugins: Mapping[str, Any]) -> None:
         prepare_environment()
+        answer_this_machine_only()
         self._fault: str | None = None
         try:
             self._load(path, [JudgeConfig.model_validate(judge) for judge in judges], plugins)

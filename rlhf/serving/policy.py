@@ -18,6 +18,7 @@ from rlhf.runtime.engine_choice import built_rollout, vllm_on_gpu
 from rlhf.runtime.environment import prepare_environment
 from rlhf.runtime.models import encoder_for
 from rlhf.serving.answer_text import AnswerText
+from rlhf.serving.private_ray import answer_this_machine_only
 from rlhf.serving.writing_loop import WritingLoop, writer_of
 from rlhf.types import FinishReason, Prompt, Sampling
 
@@ -32,6 +33,7 @@ class Policy:
 
     def __init__(self, path: str, engine: Mapping[str, Any], plugins: Mapping[str, Any], gpu_share: float) -> None:
         prepare_environment()
+        answer_this_machine_only()
         self._fault: str | None = None
         self._choice: str | None = None
         self._loop: WritingLoop | None = None
@@ -51,7 +53,8 @@ class Policy:
 
     async def describe(self) -> dict[str, Any]:
         """What it is, once it is there to be asked; `fault` where it cannot be."""
-        return {"fault": self._fault, "engine": self._choice}
+        writing = 0 if self._loop is None else self._loop.num_waiting
+        return {"fault": self._fault, "engine": self._choice, "being_written": writing}
 
     async def check_health(self) -> None:
         """Asked by Serve, which starts another replica in place of one that fails."""

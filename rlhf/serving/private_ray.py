@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
+
+from rlhf.errors import RunError
+from rlhf.serving.settings import is_loopback
 
 
 @contextmanager
 def private_ray() -> Iterator[None]:
     """Start Ray; gone with all its processes afterwards. In the main thread, for Ray sets handlers of signals.
 
-    That it listens on 127.0.0.1 alone is set where this package is first imported.
+    That it listens on 127.0.0.1 alone is set by `rlhf serve`, before Ray is imported. Raises `RunError` where it does
+    not.
     """
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     was_there = token.exists()
@@ -28,6 +34,20 @@ def private_ray() -> Iterator[None]:
     try:
         if not was_there and token.is_file():
             token.chmod(0o600)  # Ray writes it for all to read
+        address = ray.util.get_node_ip_address()
+        if not is_loopback(address):
+            raise RunError(f"Ray's processes would listen at {address}: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER should be 0")
         yield
     finally:
         ray.shutdown()
+
+
+def answer_this_machine_only() -> None:
+    """In a replica, before it is ready: Serve has each listen for the others, which here are on this machine.
+
+    Serve 2.60 has no option for it: it binds `[::]:0` in `_on_initialized`, which follows the constructor. A later one
+    that does so by another name makes this raise, and nothing is served.
+    """
+    replica: Any = importlib.import_module("ray.serve._private.replica")
+    bind = replica.add_port_to_grpc_server
+    replica.add_port_to_grpc_server = lambda server, address: bind(server, address.replace("[::]", "127.0.0.1"))

@@ -27,6 +27,11 @@ class WritingLoop:
         self._events = asyncio.get_running_loop()
         threading.Thread(target=self._run, name="writing", daemon=True).start()
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are being written, or will be."""
+        return len(self._answers)
+
     def begin(self, request: str, prompt: Prompt, sampling: Sampling) -> None:
         """Have it written; what comes of it is told by `pieces`."""
         self._answers[request] = asyncio.Queue()

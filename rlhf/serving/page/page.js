@@ -180,8 +180,8 @@ function offer(comparison) {
   byId("choices").hidden = !state.records && state.judges.length === 0;
   if (!state.records) notice("Choices are not recorded: the server was started without --preferences FOLDER.");
   else if (same) notice("The two answers are the same.");
-  const first = byId("choices").querySelector("button:not(:disabled):not([hidden])");
-  if (first) first.focus();
+  // No choice has the focus: a stray Enter must not be one.
+  if (!byId("choices").hidden) byId("choices").focus();
 }
 
 async function choose(choice) {
@@ -192,7 +192,7 @@ async function choose(choice) {
     const told = await response.json();
     state.comparison = null;
     byId("choices").hidden = true;
-    for (const side of SIDES) byId(`${side}-title`).textContent = told.models[side];
+    for (const side of SIDES) byId(`${side}-title`).append(`: ${told.models[side]}`);
     showScores(told.scores);
     if (SIDES.includes(choice)) byId(choice).classList.add("chosen");
     const kept = choice === "right" ? "right" : "left";
