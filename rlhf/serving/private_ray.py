@@ -25,12 +25,11 @@ def private_ray() -> Iterator[None]:
     """
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     was_there = token.exists()
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    try:
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # Ray has no narrower one for a machine too busy to start in its 30 s
+        ray.shutdown()
+        raise RunError(f"Ray did not start: {str(error).strip()}") from error
     try:
         if not was_there and token.is_file():
             token.chmod(0o600)  # Ray writes it for all to read

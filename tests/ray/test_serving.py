@@ -56,9 +56,9 @@ class Served:
             environment = os.environ | {KEY_VARIABLE: KEY}
             self.process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
         try:
-            self.port = int(self.wait_for_line(r"listening at http://127\.0\.0\.1:(\d+)", 120))
+            self.port = int(self.wait_for_line(r"listening at http://127\.0\.0\.1:(\d+)", 240))
             self.while_loading = {path: self.ask(path, body) for path, body in WHILE_LOADING.items()}
-            self.wait_for_line(r"ready after (\d+) s", 240)
+            self.wait_for_line(r"ready after (\d+) s", 600)
         except BaseException:
             self.process.terminate()
             raise
