@@ -99,27 +99,35 @@ class Ended(Exception):
         self.number = number
 
 
-async def run_until_signal(server: Server, listener: socket.socket, failed: asyncio.Future[BaseException]) -> None:
-    """Serve. Raises `Ended` after Ctrl-C or SIGTERM, or what `failed` is told."""
-    events = asyncio.get_running_loop()
-    signalled: asyncio.Future[signal.Signals] = events.create_future()
+class Signals:
+    """Ctrl-C and SIGTERM, as a future of the running loop."""
 
-    def end(number: signal.Signals) -> None:
-        if not signalled.done():
-            signalled.set_result(number)
+    def __init__(self) -> None:
+        self._events = asyncio.get_running_loop()
+        self.received: asyncio.Future[signal.Signals] = self._events.create_future()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        events.add_signal_handler(number, end, number)
+    def catch(self) -> None:
+        """From now on; once more where a library has set handlers of its own meanwhile."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._events.add_signal_handler(number, self._receive, number)
+
+    def _receive(self, number: signal.Signals) -> None:
+        if not self.received.done():
+            self.received.set_result(number)
+
+
+async def run_until_signal(
+    server: Server, listener: socket.socket, signals: Signals, failed: asyncio.Future[BaseException]
+) -> None:
+    """Serve. Raises `Ended` after a signal, or what `failed` is told."""
     serving: asyncio.Future[None] = asyncio.ensure_future(server.serve(sockets=[listener]))
-    ends: set[asyncio.Future[Any]] = {serving, signalled, failed}
+    ends: set[asyncio.Future[Any]] = {serving, signals.received, failed}
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     finally:
         server.should_exit = True
         await serving
-        for number in (signal.SIGINT, signal.SIGTERM):
-            events.remove_signal_handler(number)
     if failed.done():
         raise failed.result()
-    if signalled.done():
-        raise Ended(signalled.result())
+    if signals.received.done():
+        raise Ended(signals.received.result())

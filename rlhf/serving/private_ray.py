@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +14,22 @@ from rlhf.errors import RunError
 from rlhf.serving.settings import is_loopback
 
 
-@contextmanager
-def private_ray() -> Iterator[None]:
-    """Start Ray; gone with all its processes afterwards. In the main thread, for Ray sets handlers of signals.
+def start_ray() -> None:
+    """Start Ray, which `ray.shutdown` ends with all its processes. Raises `RunError`.
 
-    That it listens on 127.0.0.1 alone is set by `rlhf serve`, before Ray is imported. Raises `RunError` where it does
-    not.
+    That it listens on 127.0.0.1 alone is set by `rlhf serve`, before Ray is imported.
     """
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     was_there = token.exists()
     try:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray has no narrower one for a machine too busy to start in its 30 s
-        ray.shutdown()
         raise RunError(f"Ray did not start: {str(error).strip()}") from error
-    try:
-        if not was_there and token.is_file():
-            token.chmod(0o600)  # Ray writes it for all to read
-        address = ray.util.get_node_ip_address()
-        if not is_loopback(address):
-            raise RunError(f"Ray's processes would listen at {address}: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER should be 0")
-        yield
-    finally:
-        ray.shutdown()
+    if not was_there and token.is_file():
+        token.chmod(0o600)  # Ray writes it for all to read
+    address = ray.util.get_node_ip_address()
+    if not is_loopback(address):
+        raise RunError(f"Ray's processes would listen at {address}: RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER should be 0")
 
 
 def answer_this_machine_only() -> None:

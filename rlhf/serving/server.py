@@ -9,18 +9,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import ray
+
 from rlhf.errors import Interrupted, RunError, UserError
 from rlhf.runtime.environment import prepare_environment
 from rlhf.serving.app import app
 from rlhf.serving.cluster import Replicas
 from rlhf.serving.figures import Figures
 from rlhf.serving.front import Front
-from rlhf.serving.http_server import Ended, listen, run_until_signal, server_of
+from rlhf.serving.http_server import Ended, Signals, listen, run_until_signal, server_of
 from rlhf.serving.preferences import PreferenceFiles
-from rlhf.serving.private_ray import private_ray
+from rlhf.serving.private_ray import start_ray
 from rlhf.serving.settings import ServingConfig
 
 Say = Callable[[str], None]
+_RAY_STARTS_WITHIN_S = 60  # Ray itself gives up after 30
 
 
 def serve(config: ServingConfig, key: str | None, say: Say) -> None:
@@ -31,38 +34,54 @@ def serve(config: ServingConfig, key: str | None, say: Say) -> None:
     listener = listen(config.host, config.port)
     say(f"listening at {_address(listener)}; loading {', '.join(config.models.values())}")
     prepare_environment()
+    ray_is_up = threading.Event()
     try:
-        with private_ray():
-            asyncio.run(_serve(config, key, files, listener, say))
+        asyncio.run(_serve(config, key, files, listener, say, ray_is_up))
     except Ended as ended:
         raise Interrupted("the server has stopped", exit_code=128 + ended.number) from None
     finally:
         listener.close()
+        ray_is_up.wait(_RAY_STARTS_WITHIN_S)  # half started, it could not be ended
+        ray.shutdown()
 
 
 async def _serve(
-    config: ServingConfig, key: str | None, files: PreferenceFiles | None, listener: socket.socket, say: Say
+    config: ServingConfig,
+    key: str | None,
+    files: PreferenceFiles | None,
+    listener: socket.socket,
+    say: Say,
+    ray_is_up: threading.Event,
 ) -> None:
+    signals = Signals()
+    signals.catch()
     failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
     replicas, figures = Replicas(config), Figures()
     front = Front(config, replicas, figures)
-    _load_beside(replicas, say, failed)
+    _load_beside(replicas, say, failed, signals, ray_is_up)
     watching = asyncio.create_task(front.watch())
     try:
-        await run_until_signal(server_of(app(front, files, key)), listener, failed)
+        await run_until_signal(server_of(app(front, files, key)), listener, signals, failed)
     finally:
         watching.cancel()
 
 
-def _load_beside(replicas: Replicas, say: Say, failed: asyncio.Future[BaseException]) -> None:
-    """Start every replica in a thread, which nobody waits for when it all ends sooner."""
+def _load_beside(
+    replicas: Replicas, say: Say, failed: asyncio.Future[BaseException], signals: Signals, ray_is_up: threading.Event
+) -> None:
+    """Start Ray and every replica in a thread, which nobody waits for when it all ends sooner."""
     events = asyncio.get_running_loop()
 
     def load() -> None:
         try:
+            try:
+                start_ray()
+            finally:
+                ray_is_up.set()
+            events.call_soon_threadsafe(signals.catch)  # Ray's own library has set a handler for SIGTERM
             replicas.deploy(say)
         except Exception as error:  # noqa: BLE001 - raised where somebody waits for it
-            told = error if isinstance(error, UserError) else _in_short(error)
+            told = error if isinstance(error, UserError | RunError) else _in_short(error)
             with suppress(RuntimeError):  # the loop is closed: it all ended meanwhile
                 events.call_soon_threadsafe(failed.set_result, told)
 
