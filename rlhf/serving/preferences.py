@@ -79,7 +79,7 @@ class PreferenceFiles:
     def record(self, comparison: Comparison, choice: Choice) -> None:
         """What was chosen; on the disk when this returns."""
         _append(self.folder / JUDGEMENTS, _judgement(comparison, choice))
-        if choice in SIDES:
+        if choice in SIDES and all(comparison.answers.values()):  # training refuses a pair with an empty side
             _append(self.folder / PREFERENCES, _preference(comparison, choice))
 
 

@@ -69,7 +69,10 @@ async def _serve(
 def _load_beside(
     replicas: Replicas, say: Say, failed: asyncio.Future[BaseException], signals: Signals, ray_is_up: threading.Event
 ) -> None:
-    """Start Ray and every replica in a thread, which nobody waits for when it all ends sooner."""
+    """Start Ray and every replica in a thread, which nobody waits for when it all ends sooner.
+
+    The thread stays: on Linux, Ray has its processes killed when the thread that started them is gone.
+    """
     events = asyncio.get_running_loop()
 
     def load() -> None:
@@ -84,6 +87,7 @@ def _load_beside(
             told = error if isinstance(error, UserError | RunError) else _in_short(error)
             with suppress(RuntimeError):  # the loop is closed: it all ended meanwhile
                 events.call_soon_threadsafe(failed.set_result, told)
+        threading.Event().wait()
 
     threading.Thread(target=load, name="loading", daemon=True).start()
 

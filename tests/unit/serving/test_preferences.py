@@ -36,6 +36,7 @@ def test_what_is_preferred_is_read_by_training(tmp_path: Path) -> None:
     made = [comparison(), comparison(), comparison(), comparison()]
     for each, choice in zip(made, ("left", "right", "tie", "both_bad"), strict=True):
         files.record(each, choice)
+    files.record(comparison(right=""), "left")  # nothing is learnt from a pair with an empty side
     dataset = FilesDataset(FilesConfig(path=str(files.folder / PREFERENCES)))
     rankings = list(islice(dataset.rankings(0), 2))
     assert {ranking.completions for ranking in rankings} == {
@@ -47,7 +48,7 @@ def test_what_is_preferred_is_read_by_training(tmp_path: Path) -> None:
     assert [row["chosen_side"] for row in written] == ["left", "right"]
     assert [row["chosen_model"] for row in written] == [made[0].models["left"], made[1].models["right"]]
     judged = rows(files.folder / JUDGEMENTS)
-    assert [row["choice"] for row in judged] == ["left", "right", "tie", "both_bad"]
+    assert [row["choice"] for row in judged] == ["left", "right", "tie", "both_bad", "left"]
     assert judged[3]["left"]["model"] == made[3].models["left"]
     assert judged[3]["right"]["finish_reason"] == "length"
 
