@@ -131,7 +131,13 @@ def _group_of(item: pytest.Item) -> str:
     return next(started, str(item.path))
 
 
-_RAY_IN_PROCESSES_OF_ITS_OWN = {"test_guest_package.py", "test_interrupted.py", "test_killed.py", "test_submit.py"}
+_RAY_IN_PROCESSES_OF_ITS_OWN = {
+    "test_guest_package.py",
+    "test_interrupted.py",
+    "test_killed.py",
+    "test_serving.py",
+    "test_submit.py",
+}
 """These start the command and a cluster, and disturb no other; with all of Ray in one row it was the longest by far."""
 
 _LONGEST_FIRST = {name: place for place, name in enumerate(("ray", "ray apart", "vllm", "deepspeed"))}

@@ -23,6 +23,7 @@ from rlhf.cli import (
     recipes,
     report,
     reward,
+    serve,
     submit,
     train,
 )
@@ -45,6 +46,7 @@ app.add_typer(reward.app, name="reward")
 app.command("generate")(generate.generate)
 app.command("grade")(grade.grade)
 app.add_typer(data.app, name="data")
+app.command("serve")(serve.serve)
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")

@@ -23,6 +23,7 @@ from rlhf.engines.prompt_checks import check_prompts, stop_ids_of
 from rlhf.engines.sampling import choose, uniforms
 from rlhf.engines.settings import TransformersRolloutConfig
 from rlhf.engines.stop_strings import StopWatch, text_before_stop
+from rlhf.engines.transformers_writer import TransformersWriter
 from rlhf.engines.weight_loading import load_strictly
 from rlhf.errors import ConfigError, RunError
 from rlhf.types import Completion, Fingerprint, Prompt, Sampling
@@ -100,6 +101,10 @@ class TransformersRollout:
         doing = f"writing {num_rows} completions at once, of up to {sampling.max_tokens} tokens"
         with memory_named("the rollout engine", doing, "rollout.engine.batch_size or rollout.max_tokens"):
             yield from written
+
+    def writer(self) -> TransformersWriter:
+        """Writes requests that come and go, up to `batch_size` of them at once."""
+        return TransformersWriter(self.network, type(self.decoder), frozenset(self.stop_ids), self.config.batch_size)
 
     def _watch(self, prompt: Prompt, sampling: Sampling) -> StopWatch | None:
         return StopWatch(self.tokenizer, sampling.stop, prompt.token_ids) if sampling.stop else None

@@ -32,6 +32,7 @@ from rlhf.engines.vllm_adapters import (
     load_adapters,
     require_adaptable,
 )
+from rlhf.engines.vllm_writer import VLLMWriter
 from rlhf.engines.weight_loading import checked_weights
 from rlhf.errors import ConfigError, ResourceError, RunError, UnsupportedModel, nearest
 from rlhf.types import Completion, Fingerprint, FinishReason, Prompt, Sampling
@@ -126,6 +127,17 @@ class VLLMRollout:
         finally:
             if engine.has_unfinished_requests():  # nobody wants them any more
                 engine.abort_request([str(place) for place in range(len(prompts))])
+
+    def writer(self) -> VLLMWriter:
+        """Writes requests that come and go; log-probs are not told."""
+        from vllm.sampling_params import RequestOutputKind
+
+        def parameters(prompt: Prompt, sampling: Sampling) -> Any:
+            told = self._parameters(prompt, sampling)
+            told.output_kind, told.logprobs = RequestOutputKind.DELTA, None
+            return told
+
+        return VLLMWriter(self.llm.llm_engine, parameters, self._adapter, _finish_reason)
 
     def load_weights(self, weights: Iterator[tuple[str, Tensor]], version: int) -> None:
         """Replace every weight, or every adapter where only those come. Raises `RunError` on a missing, unknown or

@@ -10,6 +10,7 @@ from rlhf.protocols.data import Dataset
 from rlhf.protocols.engines import Loss, RolloutEngine, TrainEngine
 from rlhf.protocols.judges import Grader, HeadScores, JudgingRole, Parts, RewardFn, TrainableGrader
 from rlhf.protocols.run import Algorithm, Run, Tracker
+from rlhf.protocols.writing import Piece, Writer, WritingEngine
 
 __all__ = [
     "Algorithm",
@@ -19,10 +20,13 @@ __all__ = [
     "JudgingRole",
     "Loss",
     "Parts",
+    "Piece",
     "RewardFn",
     "RolloutEngine",
     "Run",
     "Tracker",
     "TrainEngine",
     "TrainableGrader",
+    "Writer",
+    "WritingEngine",
 ]
