@@ -32,6 +32,13 @@ def ray_session(runtime: RuntimeConfig) -> Iterator[None]:
             ray.init(address=runtime.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, TimeoutError, socket.gaierror) as error:
         raise ResourceError(f"runtime.address: no Ray cluster answers at {runtime.address!r}: {error}") from error
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray has no class of its own for it, and waits for 30 s
+            raise
+        raise ResourceError(
+            "Ray did not start within 30 s: this machine is busy with something else (see its load), or Ray's own logs "
+            "in /tmp/ray/session_latest/logs say why; try again, or run without it: --runtime inline"
+        ) from error
     try:
         yield
     finally:
