@@ -101,10 +101,10 @@ def _edit(
             tensors = load_file(file)
             names = [n for n in tensors if n.partition(".")[0] == name]
             save_file(change_tensors(file, tensors, names), file)
-    _reseal(checkpoint)
+    resealed(checkpoint)
 
 
-def _reseal(checkpoint: Path) -> None:
+def resealed(checkpoint: Path) -> None:
     """The manifest a run would have written of these files, so that nothing but the item itself can be noticed."""
     about = read_manifest(checkpoint)
     (checkpoint / MANIFEST).unlink()
