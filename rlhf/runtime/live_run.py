@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rlhf.errors import Interrupted, RewardError
+from rlhf.errors import Interrupted, RewardError, RunError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.runtime.ahead import Call
@@ -245,7 +245,10 @@ class LiveRun(RunRows):
             return 0
         for role in self._trained_roles():
             self.engines[role].load(checkpoint / role)
-        self._restore(read_state(checkpoint))
+        try:
+            self._restore(read_state(checkpoint))
+        except KeyError as absent:
+            raise RunError(f"checkpoint {checkpoint}: run.json has no {absent}; another version wrote it") from None
         if self.rollout is not None:
             self._hand_over(self.policy, self.rollout, self._version)
         return self._step

@@ -15,7 +15,7 @@ from rlhf.recipe import Recipe
 
 _STAGE = r"stages\.[^.]+\."
 _FREE = re.compile(
-    r"name|description|paper|trackers(\..*)?|evaluation(\..*)?|runtime\.(address|start_timeout|call_timeout|max_restarts)"
+    r"description|paper|trackers(\..*)?|evaluation(\..*)?|runtime\.(address|start_timeout|call_timeout|max_restarts)"
     rf"|{_STAGE}checkpoint\..*|{_STAGE}rollout\.timeout|{_STAGE}(.*\.)?optimizer\.max_skipped"
     rf"|{_STAGE}algorithm\.max_logprob_gap"  # a run that it ended is resumed with a higher one
     rf"|{_STAGE}(reward|cost)\.\d+\.(timeout|retries|concurrency|processes|memory|max_error_rate)"

@@ -122,7 +122,9 @@ def _judgement(comparison: Comparison, choice: Choice) -> dict[str, Any]:
 
 def _append(file: Path, row: Mapping[str, Any]) -> None:
     """One line, whole: a kill in between leaves no half of it before the next."""
-    line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace") + b"\n"
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    # A client may send half a character, which training takes for a damaged row.
+    line = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode() + b"\n"
     descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         if os.write(descriptor, line) != len(line):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -13,7 +12,11 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from rlhf.runtime.checkpoints.manifest import MANIFEST, Manifest, read_manifest, seal
+
 Place = tuple[str | int, ...]
+_OWN = ("files", "saved_at", "seal")
+"""What `seal` writes by itself."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,14 +101,14 @@ def _edit(
             tensors = load_file(file)
             names = [n for n in tensors if n.partition(".")[0] == name]
             save_file(change_tensors(file, tensors, names), file)
-    _reseal(checkpoint)
+    resealed(checkpoint)
 
 
-def _reseal(checkpoint: Path) -> None:
+def resealed(checkpoint: Path) -> None:
     """The manifest a run would have written of these files, so that nothing but the item itself can be noticed."""
-    files = sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != "manifest.json")
-    manifest = {str(path.relative_to(checkpoint)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    about = read_manifest(checkpoint)
+    (checkpoint / MANIFEST).unlink()
+    seal(checkpoint, **{name: getattr(about, name) for name in Manifest.model_fields if name not in _OWN})
 
 
 def copied(run: Path, folder: Path, step: int) -> Path:

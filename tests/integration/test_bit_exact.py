@@ -18,7 +18,7 @@ from tests.tiny_runs import changed
 from tests.whole_and_resumed import differences
 
 pytestmark = [pytest.mark.deepspeed, pytest.mark.slow]
-FEW = [("ppo", 1, "float32"), ("dpo", 3, "bfloat16")]
+FEW = [("ppo", 1, "float32")]
 """The method with the most roles and state; and weights that are cut up, in the other format."""
 
 

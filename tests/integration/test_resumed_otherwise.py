@@ -33,7 +33,7 @@ def begun(tmp_path: Path) -> Path:
 
 
 def test_patience_and_places_may_be_changed(begun: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    free: dict[str, Any] = {"checkpoint": {"every": 0, "keep": 1}, "trackers": ["tensorboard"], "name": "other"}
+    free: dict[str, Any] = {"checkpoint": {"every": 0, "keep": 1}, "trackers": ["tensorboard"]}
     rlhf.train(changed(RECIPE, free), out=begun, strict_resume=True)
     assert "bit for bit" not in capfd.readouterr().err
 

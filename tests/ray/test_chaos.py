@@ -15,6 +15,7 @@ EVERY = bool(os.environ.get("RLHF_TEST_EVERY_METHOD"))
 CASES = [(2, True), (6, False), (6, True)]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("kills", "while_saving"), CASES if EVERY else CASES[:1])
 def test_a_run_whose_processes_are_killed_ends_as_one_that_was_let_be(
     kills: int, while_saving: bool, ray_up: None, tmp_path: Path

@@ -57,10 +57,12 @@ def recipe(stage: dict[str, Any]) -> Recipe:
     )
 
 
-EVERY = pytest.mark.skipif("RLHF_TEST_EVERY_METHOD" not in os.environ, reason="one method is enough for every change")
+EVERY = pytest.mark.skipif("RLHF_TEST_EVERY_METHOD" not in os.environ, reason="minutes")
 
 
-@pytest.mark.parametrize("stage", [pytest.param(PPO, id="ppo"), pytest.param(GRPO, id="grpo", marks=EVERY)])
+@pytest.mark.parametrize(
+    "stage", [pytest.param(PPO, id="ppo", marks=EVERY), pytest.param(GRPO, id="grpo", marks=EVERY)]
+)
 def test_it_trains_on_two_workers(installed: Path, tmp_path: Path, stage: dict[str, Any]) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(recipe(stage)))
     paths = os.pathsep.join([str(installed), str(Path(__file__).resolve().parents[2])])

@@ -32,7 +32,8 @@ CASES = [
 EVERY = bool(os.environ.get("RLHF_TEST_EVERY_METHOD"))
 
 
-@pytest.mark.parametrize(("name", "number", "code"), CASES if EVERY else CASES[:1])
+@pytest.mark.skipif(not EVERY, reason="a submitted job is stopped in the same way; with RLHF_TEST_EVERY_METHOD=1")
+@pytest.mark.parametrize(("name", "number", "code"), CASES)
 def test_a_run_on_ray_goes_on_after_a_signal(
     name: str, number: signal.Signals, code: int, models: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from tests.tiny_runs import assert_same_weights, weights_of
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 EVERY = "RLHF_TEST_EVERY_METHOD"
-OF_EACH_FAMILY = ("kto", "dapo", "raft", "distill", "ppo_lagrangian")
+OF_EACH_FAMILY = ("kto", "dapo")
 """They stand for the ways in which methods use the runtime; all of `methods()` take a quarter of an hour."""
 
 

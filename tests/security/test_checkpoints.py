@@ -6,7 +6,6 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from rlhf.data.render_time import RenderLimit
 from rlhf.errors import ConfigError, RunError, UserError
 from rlhf.runtime.evaluating import evaluate_models
 from rlhf_3h import linear
+from tests.integration.saved_items import resealed
 from tests.security import payloads
 from tests.tiny_runs import DPO, PPO, SFT, Recipe, changed, pipeline, single
 
@@ -238,13 +238,6 @@ def resume(run: Path) -> None:
     rlhf.train(run / "recipe.yaml", out=run, resume=True)
 
 
-def sealed_again(checkpoint: Path) -> None:
-    """With a manifest that fits: a hostile folder is consistent in itself."""
-    manifest = checkpoint / "manifest.json"
-    files = [file for file in checkpoint.rglob("*") if file.is_file() and file != manifest]
-    manifest.write_text(json.dumps({str(f.relative_to(checkpoint)): sha256(f.read_bytes()).hexdigest() for f in files}))
-
-
 def test_the_untouched_run_resumes(stopped: Path) -> None:
     resume(stopped)
     assert (stopped / "reward" / "model" / "model.safetensors").is_file()
@@ -254,7 +247,7 @@ def test_pickles_in_a_checkpoint_are_never_read(stopped: Path, marker: Path) -> 
     checkpoint = stopped / "reward" / "checkpoints" / "step-1"
     for folder in [checkpoint, *(path for path in checkpoint.rglob("*") if path.is_dir())]:
         payloads.strays(folder, marker)
-    sealed_again(checkpoint)
+    resealed(checkpoint)  # a hostile folder is consistent in itself
     resume(stopped)
     assert not marker.exists()
 
@@ -265,15 +258,15 @@ def test_names_in_a_checkpoint_do_not_lead_outside(stopped: Path, name: str) -> 
     header = next(checkpoint.rglob("engine.json"))
     shutil.copyfile(header.parent / "engine-00000.safetensors", header.parent.parent / "outside.safetensors")
     payloads.edit_json(header, files=[name])
-    sealed_again(checkpoint)
-    with pytest.raises(RunError, match="no file beside it"):
+    resealed(checkpoint)  # a hostile folder is consistent in itself
+    with pytest.raises(RunError, match="cannot read the saved"):
         resume(stopped)
 
 
 def test_a_pickle_in_the_place_of_tensors_is_not_unpickled(stopped: Path, marker: Path) -> None:
     checkpoint = stopped / "reward" / "checkpoints" / "step-1"
     payloads.pickled(marker, next(checkpoint.rglob("engine-00000.safetensors")))
-    sealed_again(checkpoint)
+    resealed(checkpoint)  # a hostile folder is consistent in itself
     with pytest.raises(RunError, match="cannot read the saved"):
         resume(stopped)
     assert not marker.exists()

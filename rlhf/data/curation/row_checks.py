@@ -44,6 +44,7 @@ KINDS: dict[str, Kind] = {
 _FAULTS: tuple[tuple[str, str], ...] = (
     ("not UTF-8", "not_utf8"),
     ("not valid JSON", "not_json"),
+    ("not JSON that can be read", "not_json"),
     ("expected an object", "not_json"),
     ("equal", "equal_sides"),
     ("has no turns", "turns"),

@@ -110,7 +110,7 @@ class Trained:
     def __init__(self) -> None:
         self.asked: dict[str, Any] = {}
 
-    def train(self, recipe: Any, overrides: Any, *, out: Any, resume: bool = False) -> Any:
+    def train(self, recipe: Any, overrides: Any, *, out: Any, resume: bool = False, strict_resume: bool = False) -> Any:
         self.asked = {"recipe": recipe, "overrides": overrides, "out": out, "resume": resume}
         folder = Path(out or "runs/small")
         folder.mkdir(parents=True, exist_ok=True)

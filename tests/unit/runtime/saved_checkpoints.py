@@ -24,6 +24,7 @@ def state(step: int) -> dict[str, Any]:
         "rewards": {},
         "before": {},
         "ahead": [],
+        "ending": False,
     }
 
 

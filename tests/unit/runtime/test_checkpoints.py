@@ -59,7 +59,9 @@ def test_the_manifest_says_what_wrote_it(scene: Scene) -> None:
 
 
 def test_an_engine_says_its_name_and_its_arithmetic(tmp_path: Path) -> None:
-    write_state(tmp_path, iter([]), role="policy", steps=2, engine="deepspeed, zero_stage 2", dtype=torch.bfloat16)
+    write_state(
+        tmp_path, iter([]), role="policy", steps=2, skipped=0, engine="deepspeed, zero_stage 2", dtype=torch.bfloat16
+    )
     header = json.loads((tmp_path / "engine.json").read_text())
     assert (header["engine"], header["dtype"]) == ("deepspeed, zero_stage 2", "bfloat16")
 
@@ -259,7 +261,7 @@ def test_an_engine_on_a_full_disk_raises_what_its_other_processes_are_told_of(sm
     """safetensors has an error of its own, which is no OSError; DeepSpeed's first process would leave the others."""
     tensors = iter([("weight.w", torch.ones(100_000))])
     with pytest.raises(OSError, match=r"(?i)engine-00000\.safetensors: .*no space left"):
-        write_state(small_disk, tensors, role="policy", steps=1, engine="torch", dtype=torch.float32)
+        write_state(small_disk, tensors, role="policy", steps=1, skipped=0, engine="torch", dtype=torch.float32)
 
 
 # --- failures in a row ------------------------------------------------------------------------------------------------

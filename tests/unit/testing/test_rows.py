@@ -145,7 +145,7 @@ def test_what_only_a_batch_raises_is_no_ones_fault_in_particular(write: Write) -
 
 def test_a_batch_of_the_wrong_length_ends_the_trial(write: Write) -> None:
     rows = read_tried_rows(write({"prompt": "Why?", "completion": "a"}))
-    with pytest.raises(RewardError, match="reward 'it': it returned 0 answers for 1 completions"):
+    with pytest.raises(RewardError, match="reward 'it': it returned 0 numbers for 1 completions"):
         try_judge(RewardJudge(lambda rollouts: []), rows, "reward 'it'")
 
 
