@@ -71,6 +71,7 @@ def should_stop(step, metrics):
 """
 MODEL = {"new": {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "context": 64, "tokenizer": {"type": "words"}}}
 ENDLESS = 1_000_000
+ON_RAY = {"max_restarts": 1000, "workers": {"rollout": {"num": 2}}}
 LONGEST_PAUSE_S = 12.0
 DISTURBED = ("time", "run/restarts", "rollout/reissued")
 """Figures that tell of the disturbance itself."""
@@ -92,7 +93,7 @@ def recipe(start: Path, plugin: Path, steps: int, runtime: str) -> dict[str, Any
         "trackers": [],
         "seed": 3,
         "plugins": {"paths": [str(plugin)]},
-        "runtime": {"type": runtime, "threads": 1, "max_restarts": 1000, "workers": {"rollout": {"num": 2}}},
+        "runtime": {"type": runtime, "threads": 1} | (ON_RAY if runtime == "ray" else {}),
         "engine": {"type": "traced"},
         "data": {"type": "pocket"},
         "algorithm": {
