@@ -15,8 +15,9 @@ EVERY = bool(os.environ.get("RLHF_TEST_EVERY_METHOD"))
 CASES = [(2, True), (6, False), (6, True)]
 
 
+@pytest.mark.skipif(not EVERY, reason="minutes; with RLHF_TEST_EVERY_METHOD=1")
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("kills", "while_saving"), CASES if EVERY else CASES[:1])
+@pytest.mark.parametrize(("kills", "while_saving"), CASES)
 def test_a_run_whose_processes_are_killed_ends_as_one_that_was_let_be(
     kills: int, while_saving: bool, ray_up: None, tmp_path: Path
 ) -> None:
