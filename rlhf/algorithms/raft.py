@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from pydantic import Field, model_validator
 
+from rlhf.algorithms.critic_free import reward_of
 from rlhf.algorithms.figures import mean_of
 from rlhf.algorithms.supervised import NextTokenLoss
 from rlhf.config import PartConfig
@@ -103,7 +104,7 @@ class RAFT(Algorithm):
         prompts = run.held_out_prompts()
         if not prompts:
             return {}
-        return {"reward": [rollout.reward or 0.0 for rollout in run.score(run.sample(prompts, 1))]}
+        return {"reward": [reward_of(rollout) for rollout in run.score(run.sample(prompts, 1))]}
 
     def state(self) -> dict[str, float]:
         return {"steps_without": float(self._without)}
@@ -115,7 +116,7 @@ class RAFT(Algorithm):
 def _figures(rollouts: Sequence[Rollout], chosen: Sequence[Rollout]) -> Metrics:
     figures = {"rollout/kept": len(chosen) / len(rollouts)}
     if chosen:
-        figures["reward/kept"] = sum(rollout.reward or 0.0 for rollout in chosen) / len(chosen)
+        figures["reward/kept"] = sum(reward_of(rollout) for rollout in chosen) / len(chosen)
     return figures
 
 

@@ -132,10 +132,7 @@ def _proposed(stage: StageReport) -> list[str]:
     lines = []
     for proposal in stage.proposals:
         place = proposal.tightest
-        later = "" if proposal.available_now else " (not in this version)"
-        lines.append(
-            f"{' '.join(proposal.overrides)}: {gigabytes(place.needed)} of {gigabytes(place.available)}{later}"
-        )
+        lines.append(f"{' '.join(proposal.overrides)}: {gigabytes(place.needed)} of {gigabytes(place.available)}")
     return lines
 
 
@@ -212,7 +209,7 @@ def _stage_json(stage: StageReport) -> dict[str, Any]:
         "roles": [_role_json(role) for role in needs.roles] + _rollout_json(needs),
         "places": [asdict(place) | {"fits": place.fits} for place in stage.places],
         "proposals": [
-            {"overrides": list(p.overrides), "needed": p.tightest.needed, "available_now": p.available_now}
+            {"overrides": list(p.overrides), "needed": p.tightest.needed}
             for p in stage.proposals
         ],
         "flops": stage.flops,

@@ -45,9 +45,6 @@ def serve(
 
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("starlette") is None:
         raise ConfigError("Ray Serve is not installed; pip install 'rlhf[serve]'")
-    # Read when Ray is imported: its processes then know each other as 127.0.0.1 and listen there alone, as where Ray
-    # has no clusters. On Linux they otherwise listen on all networks of the machine.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from rlhf.plugins import PluginSettings, load_plugins
     from rlhf.serving.chosen import api_key, named_judges, named_models
     from rlhf.serving.settings import Limits, ServingConfig, is_loopback

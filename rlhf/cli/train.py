@@ -22,7 +22,7 @@ def train(
         typer.Option("--strict-resume", help="Continue it only where the rest is bit for bit what it would have been."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, print the resolved recipe, and stop.")
+        bool, typer.Option("--dry-run", help="Check and plan everything, print the resolved recipe, and stop.")
     ] = False,
     runtime: Annotated[
         str | None, typer.Option(metavar="ray|inline", help="Actors and workers on Ray, or all in this process.")
@@ -35,12 +35,14 @@ def train(
     """Run a recipe: one stage, or several in order, then the 3H evaluation where it asks for one."""
     from rlhf.cli.outcome import print_outcome
     from rlhf.runtime import pipeline
+    from rlhf.runtime.preflight import require_fits
 
     changes = read_overrides(recipe, overrides, plugin)
     flags = {"runtime.type": runtime, "runtime.address": address}
     changes |= {key: value for key, value in flags.items() if value is not None}
     if dry_run:
-        checked, _ = pipeline.prepare(recipe, changes)
+        checked, plugins = pipeline.prepare(recipe, changes)
+        typer.echo(require_fits(checked, plugins), err=True)
         typer.echo(checked.as_yaml(), nl=False)
         return
     print_outcome(pipeline.train(recipe, changes, out=out, resume=resume, strict_resume=strict_resume))

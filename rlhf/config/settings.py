@@ -60,6 +60,10 @@ class LoraConfig(PartConfig):
     alpha: float = Field(default=32.0, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     target_modules: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    quantize: Literal["nf4"] | None = None
+    """`nf4`: the frozen linear layers are held in four bits (QLoRA; needs `rlhf[qlora]`). An eighth of the memory of
+    float32; each product costs more, and the model is a little worse before it has learned anything.
+    """
     hand_over: Literal["merged", "adapter"] = "merged"
     """What the rollout engine is sent after each update: all weights with the adapters added to them, or the adapters
     alone, which it applies itself, and the weights beneath them only once. Less travels, and each token costs more.
@@ -102,6 +106,11 @@ class ModelConfig(PartConfig):
         if not (self.path or "").isprintable():
             raise ValueError(f"path: {self.path!r} holds a line end or another control character")
         return self
+
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the frozen layers beneath adapters are held in four bits."""
+        return self.lora is not None and self.lora.quantize is not None
 
     @property
     def adapters_apart(self) -> bool:

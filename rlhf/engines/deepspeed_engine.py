@@ -37,7 +37,7 @@ class DeepSpeedEngine(MicroBatchedEngine):
     """A role's model spread over processes. Satisfies `rlhf.protocols.TrainEngine` in each of them."""
 
     def __init__(self, config: DeepSpeedConfig, spec: RoleSpec) -> None:
-        _check_options(config)
+        _check_options(config, spec)
         self.config: DeepSpeedConfig = config
         self.spec = spec
         self.processes = Processes.join()
@@ -211,7 +211,9 @@ class DeepSpeedEngine(MicroBatchedEngine):
             ) from failure
 
 
-def _check_options(config: DeepSpeedConfig) -> None:
+def _check_options(config: DeepSpeedConfig, spec: RoleSpec) -> None:
+    if config.zero_stage == 3 and spec.model.is_quantized:
+        raise ConfigError("model.lora.quantize: zero_stage 3 cannot cut weights of four bits; set zero_stage 0, 1 or 2")
     if config.compile and config.zero_stage == 3:
         raise ConfigError("engine.compile: zero_stage 3 gathers weights inside each layer; set zero_stage 0, 1 or 2")
     if config.offload_optimizer and config.zero_stage == 0:

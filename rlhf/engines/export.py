@@ -16,6 +16,7 @@ from rlhf.config import LoraConfig, ModelConfig
 from rlhf.engines.lora import ADAPTER, adapter_layers, adapter_weights, is_adapter, merged_weight, peft_config
 from rlhf.engines.precision import handed_dtype
 from rlhf.engines.pretrained import save_model
+from rlhf.engines.quantized import is_quantized, plain
 
 Gather = Callable[[Sequence[nn.Parameter]], AbstractContextManager[object]]
 """Makes the listed parameters whole while it is entered (ZeRO-3)."""
@@ -33,8 +34,9 @@ def live_weights(network: PreTrainedModel) -> Iterator[tuple[str, Tensor, Any]]:
     """
     adapted = {f"{name}.": layer for name, layer in adapter_layers(network).items()}
     parameters = dict(network.named_parameters(remove_duplicate=False))
+    scales = tuple(f"{name}." for name, parameter in parameters.items() if is_quantized(parameter))
     for name, tensor in network.state_dict().items():
-        if is_adapter(name):
+        if is_adapter(name) or name.startswith(scales):
             continue
         prefix, found, rest = name.partition("base_layer.")
         layer = adapted[prefix] if found and rest == "weight" else None
@@ -52,7 +54,7 @@ def full_weights(network: PreTrainedModel, gather: Gather = whole) -> Iterator[t
                 yield name, merged_weight(layer)
         elif isinstance(tensor, nn.Parameter):
             with gather([tensor]):
-                yield name, tensor.detach()
+                yield name, plain(tensor)
         else:
             yield name, tensor
 
@@ -72,7 +74,7 @@ def handed_weights(
 def _weights_apart(network: PreTrainedModel, gather: Gather, *, base: bool) -> Iterator[tuple[str, Tensor]]:
     for name, tensor, _ in live_weights(network) if base else ():
         with gather([tensor]) if isinstance(tensor, nn.Parameter) else nullcontext():
-            yield name, tensor.detach()
+            yield name, plain(tensor)
     for name, parameter, factor in adapter_weights(network):
         with gather([parameter]):
             yield name, parameter.detach().float() * factor

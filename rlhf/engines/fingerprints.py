@@ -18,6 +18,7 @@ from rlhf.config import ModelConfig
 from rlhf.engines.export import Gather, live_weights, whole
 from rlhf.engines.lora import ADAPTER, adapter_weights
 from rlhf.engines.precision import handed_dtype
+from rlhf.engines.quantized import is_quantized, plain, shape_of
 from rlhf.types import Fingerprint
 
 NUM_SAMPLED = 64
@@ -69,9 +70,9 @@ def live_fingerprints(
         adapters = list(adapter_weights(network))
         found = [(name, tensor, None) for name, tensor, _ in found] + [(name, at, None) for name, at, _ in adapters]
         factors = {name: factor for name, _, factor in adapters}
-    shapes = [tuple(getattr(tensor, "ds_shape", tensor.shape)) for _, tensor, _ in found]
+    shapes = [shape_of(tensor) for _, tensor, _ in found]
     spots = [places(torch.Size(shape).numel()) for shape in shapes]
-    here = [sample(tensor, at).float() for (_, tensor, _), at in zip(found, spots, strict=True)]
+    here = [sample(_whole_here(tensor), at).float() for (_, tensor, _), at in zip(found, spots, strict=True)]
     pieces = torch.split(summed(torch.cat(here)), [len(at) for at in spots])
     items, merged = [], set()
     for (name, tensor, layer), shape, at, values in zip(found, shapes, spots, pieces, strict=True):
@@ -82,6 +83,11 @@ def live_fingerprints(
             items.append((name, shape, dtype, (values + _delta(layer, shape, at, gather)).to(dtype)))
             merged.add(name)
     return _told(items, merged)
+
+
+def _whole_here(tensor: Tensor) -> Tensor:
+    """Four bits are looked at by what they stand for; all else where it is, with what ZeRO-3 hung on it."""
+    return plain(tensor) if is_quantized(tensor) else tensor
 
 
 def _delta(layer: Any, shape: tuple[int, ...], places_N: Tensor, gather: Gather) -> Tensor:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from rlhf.config import LoraConfig
+from rlhf.engines.quantized import forget_quantizer, plain
 from rlhf.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ ADAPTER = "default"
 def add_adapters(network: PreTrainedModel, head: nn.Module, config: LoraConfig, seed: int) -> None:
     """Adapters on the chosen linear layers; everything else but a scalar head is frozen."""
     _inject(network, config, seed)
+    forget_quantizer(network)
     for layer in adapter_layers(network).values():
         layer.lora_A.float()
         layer.lora_B.float()
-    if isinstance(head, nn.Linear):  # a value or reward head is new: it is trained whole
-        head.requires_grad_(True)
+    if isinstance(head, nn.Linear):  # a value or reward head is new: it is trained whole, and like adapters in float32
+        head.float().requires_grad_(True)
 
 
 def make_room_for_adapters(network: PreTrainedModel, config: LoraConfig) -> None:
@@ -122,5 +124,5 @@ def merged_weight(layer: Any) -> Tensor:
     """`W + (alpha / r) B A` in float32, without touching the layer."""
     base = layer.get_base_layer()
     delta = layer.get_delta_weight(ADAPTER)
-    merged: Tensor = base.weight.detach().float() + delta.detach().float()
+    merged: Tensor = plain(base.weight).float() + delta.detach().float()
     return merged

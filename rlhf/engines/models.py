@@ -112,7 +112,7 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: Wanted) -> tup
     if spec.kind != "decoder":
         return build_denoiser(spec, precision, packing=packing is True), "none"
     if spec.role in ("policy", "reference"):
-        network = load_causal_lm(spec.model, precision.storage)
+        network = load_causal_lm(spec.model, precision.storage, quantize=spec.model.is_quantized)
         check_reads_left_to_right(network)
         policy = PolicyModel(network, precision, spec.temperature)
         check_head(policy, network)
@@ -127,6 +127,7 @@ def build_model(spec: RoleSpec, precision: Precision, *, packing: Wanted) -> tup
             seed=spec.seed,
             heads=spec.heads,
             trained=spec.optimizer is not None,
+            quantize=spec.model.is_quantized,
         )
         model = ScalarModel(network, precision)
     networks = [network, *([model.teacher.network] if isinstance(model, DistilledModel) else [])]

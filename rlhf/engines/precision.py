@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rlhf.config import ModelConfig
+from rlhf.engines.quantized import is_quantized
 
 
 def local_device(local_rank: int = 0) -> torch.device:
@@ -22,7 +23,7 @@ def handed_dtype(network: Any, name: str, tensor: Tensor, compute: torch.dtype) 
 
     Few networks name weights that transformers keeps in float32 whatever the rest is in.
     """
-    if not tensor.is_floating_point():
+    if not tensor.is_floating_point() and not is_quantized(tensor):
         return tensor.dtype
     kept = getattr(network, "_keep_in_fp32_modules_strict", None) or ()
     return torch.float32 if any(part in name for part in kept) else compute

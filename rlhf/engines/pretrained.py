@@ -27,6 +27,8 @@ from transformers.utils import logging as transformers_logging
 from rlhf.config import ModelConfig, NewModelConfig
 from rlhf.config.model_files import require_plain_model, why_not_loaded
 from rlhf.engines.heads import init_scalar_head, scalar_head
+from rlhf.engines.precision import local_device
+from rlhf.engines.quantized import keep_as_loaded, loading_in_four_bits
 from rlhf.errors import ConfigError
 
 _UNREADABLE = (OSError, ValueError, ImportError, LookupError, TypeError, AttributeError, SafetensorError)
@@ -34,9 +36,11 @@ _UNREADABLE = (OSError, ValueError, ImportError, LookupError, TypeError, Attribu
 _HEAD_WEIGHTS = ("score.weight", "score.bias", "classifier.weight", "classifier.bias")
 
 
-def load_causal_lm(model: ModelConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The language model of a folder or hub name. Raises `ConfigError` where it cannot be loaded whole."""
-    network, missing = _load(AutoModelForCausalLM, model, dtype)
+def load_causal_lm(model: ModelConfig, dtype: torch.dtype, *, quantize: bool = False) -> PreTrainedModel:
+    """The language model of a folder or hub name; with `quantize`, linear layers in four bits. Raises `ConfigError`
+    where it cannot be loaded whole.
+    """
+    network, missing = _load(AutoModelForCausalLM, model, dtype, quantize=quantize)
     if missing:
         raise ConfigError(
             f"{model.path} has no weights for {', '.join(sorted(missing)[:3])}; a policy needs a causal language model "
@@ -61,6 +65,7 @@ def load_scorer(
     seed: int,
     heads: tuple[str, ...] = (),
     trained: bool = False,
+    quantize: bool = False,
 ) -> PreTrainedModel:
     """The network with a scalar head: a saved reward or value model, or a language model given a fresh seeded head.
 
@@ -78,6 +83,7 @@ def load_scorer(
         id2label=labels,
         label2id={label: number for number, label in labels.items()},
         ignore_mismatched_sizes=True,
+        quantize=quantize,
     )
     head = scalar_head(network)
     own = {name for name, parameter in network.named_parameters() if parameter is head.weight or parameter is head.bias}
@@ -207,7 +213,7 @@ def context_limit(model: ModelConfig, config: Any) -> int | None:
 
 
 def _load(
-    auto_class: Any, model: ModelConfig, dtype: torch.dtype, **options: Any
+    auto_class: Any, model: ModelConfig, dtype: torch.dtype, *, quantize: bool = False, **options: Any
 ) -> tuple[PreTrainedModel, frozenset[str]]:
     """The network without dropout, in evaluation mode, and the names its folder had no weights for."""
     if model.path is None:
@@ -215,6 +221,8 @@ def _load(
     load_config(model)  # says what is wrong with it
     if model.attention != "auto":
         options["attn_implementation"] = model.attention
+    if quantize:
+        options |= loading_in_four_bits(dtype, local_device())
     try:
         with _quiet():
             network, info = auto_class.from_pretrained(
@@ -234,6 +242,7 @@ def _load(
     if model.gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     disable_dropout(network)
+    keep_as_loaded(network)
     return network.eval(), frozenset(info["missing_keys"]) | mismatched
 
 

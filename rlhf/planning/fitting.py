@@ -19,8 +19,6 @@ class Proposal:
 
     overrides: tuple[str, ...]
     tightest: Place
-    available_now: bool = True
-    """Whether this version of the toolkit can run it."""
 
 
 def proposals(needs: StageNeeds, most: int = 4) -> list[Proposal]:
@@ -35,8 +33,7 @@ def proposals(needs: StageNeeds, most: int = 4) -> list[Proposal]:
         spots = places(changed)
         if all(place.fits for place in spots):
             tightest = max(spots, key=lambda place: place.needed / (place.available or float("inf")))
-            now = not any(option.name == "qlora" for option in options)
-            found.append(Proposal(tuple(sorted(_words(options))), tightest, now))
+            found.append(Proposal(tuple(sorted(_words(options))), tightest))
         if len(found) == most:
             break
     return found
@@ -90,7 +87,7 @@ def _options(needs: StageNeeds) -> Iterator[_Option]:
             yield _Option("offload", "engine.offload_optimizer=true", _offloaded)
     if all(role.work.lora is None for role in needs.roles if role.work.trains):
         yield _Option("lora", "model.lora.rank=16", _lora(quantised=False))
-        yield _Option("qlora", "model.lora: QLoRA (4 bits)", _lora(quantised=True))
+        yield _Option("qlora", "model.lora.quantize=nf4", _lora(quantised=True))
 
 
 def _smaller(tokens: int, each: int) -> Change:

@@ -62,7 +62,7 @@ class Crew:
         """The building of a role's train engine, rank by rank."""
         spec, members = self._plan.specs[role], self.workers[role]
         part = chosen_engine(self._plan.engine, len(members), trained=spec.optimizer is not None)
-        ranks = _ranks(members)
+        ranks = _ranks(role, members)
         return [worker.build.remote(part, spec, ranks[rank]) for rank, worker in enumerate(members)]
 
     # --- losses ------------------------------------------------------------------------------------------------------
@@ -94,8 +94,8 @@ class Crew:
         return actor.options(**options).remote(self._plan.plugins.model_dump(), environment)
 
 
-def _ranks(members: list[Any]) -> list[dict[str, str]]:
+def _ranks(role: str, members: list[Any]) -> list[dict[str, str]]:
     """What torch.distributed reads, for each member of a group."""
-    address, port = ray.get(members[0].rendezvous.remote())
+    ((address, port),) = results([members[0].rendezvous.remote()], role)
     shared = {"MASTER_ADDR": address, "MASTER_PORT": str(port), "WORLD_SIZE": str(len(members))}
     return [{**shared, "RANK": str(rank), "LOCAL_RANK": "0"} for rank in range(len(members))]

@@ -232,6 +232,8 @@ def root_cause(failures: Sequence[tuple[int, RayError]], role: str) -> Exception
 
 def _reason(error: RayActorError) -> str:
     """How it ended: the telling line of Ray's paragraphs about a dead actor."""
+    if re.search("its node (has )?died|node was terminated|node has crashed", str(error)):
+        return "its node was lost, with all that ran there"
     told = re.search(r"Worker exit detail: ([^\n]+)", str(error))
     if told is None:
         return str(error).strip().splitlines()[-1].strip()

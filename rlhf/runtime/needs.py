@@ -157,6 +157,7 @@ def _role(
         compute=compute,
         trains=trains,
         lora=spec.model.lora,
+        quantised=spec.model.is_quantized,
         checkpointing=spec.model.gradient_checkpointing and trains,
     )
     if work.lora is not None:

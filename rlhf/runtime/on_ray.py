@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -13,8 +14,8 @@ from rlhf.errors import ConfigError
 from rlhf.plugins import Plugins
 from rlhf.protocols import RolloutEngine
 from rlhf.recipe import Recipe
+from rlhf.runtime.cluster_losses import losses_watched
 from rlhf.runtime.crew import Crew
-from rlhf.runtime.drains import drains_watched
 from rlhf.runtime.groups import EngineGroup, results
 from rlhf.runtime.inline import with_reference
 from rlhf.runtime.interruption import Interruption
@@ -33,18 +34,21 @@ from rlhf.runtime.threads import at_work, threads_for
 
 @contextmanager
 def ray_runner(
-    recipe: Recipe, plugins: Plugins, note: Callable[[str], None]
+    recipe: Recipe, plugins: Plugins, note: Callable[[str], None], way_back: str
 ) -> Iterator[Callable[[StagePlan, Journal, bool], StageOutcome]]:
-    """Ray up for as long as the run; yields what runs a stage on it."""
-    joins = recipe.runtime.address is not None
-    with ray_session(recipe.runtime), drains_watched(note) if joins else nullcontext():
+    """Ray up for as long as the run; yields what runs a stage on it. `way_back`: how to go on with a run that ends."""
+    joins, left = recipe.runtime.address is not None, threading.Event()
 
-        def run_stage(plan: StagePlan, journal: Journal, resume: bool) -> StageOutcome:
-            if plan.samples:
-                return run_actors(plan, plugins, journal, resume=resume)
-            return run_supervised(plan, plugins, journal, resume=resume)
+    def run_stage(plan: StagePlan, journal: Journal, resume: bool) -> StageOutcome:
+        if plan.samples:
+            return run_actors(plan, plugins, journal, resume=resume)
+        return run_supervised(plan, plugins, journal, resume=resume)
 
-        yield run_stage
+    try:
+        with ray_session(recipe.runtime), losses_watched(note, way_back, left) if joins else nullcontext():
+            yield run_stage
+    finally:
+        left.set()
 
 
 def run_actors(plan: StagePlan, plugins: Plugins, journal: Journal, *, resume: bool) -> StageOutcome:

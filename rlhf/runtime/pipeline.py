@@ -27,6 +27,7 @@ from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.placement_checks import require_place
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
 from rlhf.runtime.restarts import Restarts
+from rlhf.runtime.preflight import require_fits
 from rlhf.runtime.result import RunResult
 from rlhf.runtime.reward_checks import require_rewards
 from rlhf.runtime.sampling_checks import require_sampling_fits
@@ -75,6 +76,7 @@ def train(
     loaded, plugins = prepare(recipe, overrides, rewards)
     folder = Path(out) if out is not None else Path("runs") / loaded.name
     progress, resume = progress_for(sys.stderr), resume or strict_resume
+    progress.note(require_fits(loaded, plugins))
     with claimed(folder, loaded, progress.note, resume=resume, strict=strict_resume):
         started, spent = time.monotonic(), _seconds_spent(folder) if resume else 0.0
         summary: dict[str, Any] = {
@@ -116,9 +118,10 @@ def _run_stages(
     recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, resume: bool, strict: bool
 ) -> list[dict[str, Any]]:
     """Every stage's summary; what a signal or a lost worker leaves undone says how to go on."""
-    restarts = Restarts(recipe.runtime.max_restarts, f"continue with: {way_back(folder)}", progress.note)
+    back = way_back(folder)
+    restarts = Restarts(recipe.runtime.max_restarts, f"continue with: {back}", progress.note)
     # In this order: Ray takes SIGTERM for itself when it starts.
-    with _runner(recipe, plugins, progress.note) as run_stage, _interruptible(progress, folder) as interruption:
+    with _runner(recipe, plugins, progress.note, back) as run_stage, _interruptible(progress, folder) as interruption:
         summaries = []
         for name in recipe.stages:
             with interruption.drops_this():  # asked for while the stage before was at its end
@@ -193,14 +196,14 @@ def _with_fresh_model(plan: StagePlan, dataset: Dataset, resume: bool) -> StageP
 
 
 @contextmanager
-def _runner(recipe: Recipe, plugins: Plugins, note: Callable[[str], None]) -> Iterator[RunStage]:
+def _runner(recipe: Recipe, plugins: Plugins, note: Callable[[str], None], way_back: str) -> Iterator[RunStage]:
     """How a stage is run: in this process, or on Ray, which is then up for as long as the run."""
     if recipe.runtime.type == "inline":
         yield lambda plan, journal, resume: run_inline(plan, plugins, journal, resume=resume)
         return
     from rlhf.runtime.on_ray import ray_runner  # the only way to Ray: the inline runtime never loads it
 
-    with ray_runner(recipe, plugins, note) as run_stage:
+    with ray_runner(recipe, plugins, note, way_back) as run_stage:
         yield run_stage
 
 

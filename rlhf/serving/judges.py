@@ -18,7 +18,7 @@ from rlhf.runtime.environment import prepare_environment
 from rlhf.runtime.models import encoder_for
 from rlhf.runtime.role_models import RoleModels
 from rlhf.runtime.scoring import StageParts, build_rubric
-from rlhf.serving.private_ray import answer_this_machine_only
+from rlhf.serving.replica_ports import answer_this_machine_only
 from rlhf.serving.settings import JudgeConfig
 from rlhf.types import Completion, LabelledCompletion, Prompt, Rollout, Score
 

@@ -18,7 +18,7 @@ from rlhf.runtime.engine_choice import built_rollout, vllm_on_gpu
 from rlhf.runtime.environment import prepare_environment
 from rlhf.runtime.models import encoder_for
 from rlhf.serving.answer_text import AnswerText
-from rlhf.serving.private_ray import answer_this_machine_only
+from rlhf.serving.replica_ports import answer_this_machine_only
 from rlhf.serving.writing_loop import WritingLoop, writer_of
 from rlhf.types import FinishReason, Prompt, Sampling
 

@@ -13,13 +13,13 @@ import ray
 
 from rlhf.errors import Interrupted, RunError, UserError
 from rlhf.runtime.environment import prepare_environment
+from rlhf.runtime.private_cluster import start_private_cluster
 from rlhf.serving.app import app
 from rlhf.serving.cluster import Replicas
 from rlhf.serving.figures import Figures
 from rlhf.serving.front import Front
 from rlhf.serving.http_server import Ended, Signals, listen, run_until_signal, server_of
 from rlhf.serving.preferences import PreferenceFiles
-from rlhf.serving.private_ray import start_ray
 from rlhf.serving.settings import ServingConfig
 
 Say = Callable[[str], None]
@@ -78,7 +78,7 @@ def _load_beside(
     def load() -> None:
         try:
             try:
-                start_ray()
+                start_private_cluster()
             finally:
                 ray_is_up.set()
             events.call_soon_threadsafe(signals.catch)  # Ray's own library has set a handler for SIGTERM

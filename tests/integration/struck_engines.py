@@ -1,7 +1,8 @@
 """A plugin: engines that are struck by a signal in the midst of one of their calls, for tests of runs that are stopped.
 
 In the folder of the option `strikes`, a file called ROLE.METHOD (`policy.train_step`, `rollout.generate`) says at which
-call of its process, and with which signal: `3 15`. It is gone when it has struck.
+call of its process, and with which signal: `3 15`; with `node` behind it, as in `3 9 node`, the signal goes to the raylet
+of its node instead, whose end is the end of the node. It is gone when it has struck.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from rlhf import hookimpl
 from rlhf.engines.settings import TorchConfig, TransformersRolloutConfig
 
-METHODS = ("forward", "train_step", "save", "load", "export", "weights", "generate", "load_weights")
+METHODS = ("forward", "train_step", "save", "load", "export", "weights", "generate", "load_weights", "stream")
 
 
 class Struck:
@@ -38,13 +39,20 @@ class Struck:
 
 
 def strike(mark: Path, call: int) -> None:
-    """Send this process the signal that is due."""
+    """Send this process, or its node, the signal that is due."""
     if not mark.is_file():
         return
-    due, number = map(int, mark.read_text().split())
-    if call == due:
+    due, number, *node = mark.read_text().split()
+    if call == int(due):
         mark.unlink()
-        os.kill(os.getpid(), number)
+        os.kill(raylet() if node else os.getpid(), int(number))
+
+
+def raylet() -> int:
+    """The process that started this one and all others of the node."""
+    parent = os.getppid()
+    assert b"raylet" in Path("/proc", str(parent), "cmdline").read_bytes(), "not a worker of Ray"
+    return parent
 
 
 class StruckConfig(TorchConfig):

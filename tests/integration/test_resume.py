@@ -31,7 +31,7 @@ done = Path({done!r})
 def on_step_end(step, metrics):
     if step == {step} and not done.exists():
         done.touch()
-        os.kill(os.getpid(), {number})
+        os.kill({target}, {number})
 """
 
 
@@ -72,9 +72,11 @@ def command(recipe: Recipe, folder: Path, *arguments: str) -> subprocess.Complet
     )
 
 
-def interrupter(folder: Path, step: int, number: int = signal.SIGINT) -> str:
+def interrupter(folder: Path, step: int, number: int = signal.SIGINT, *, whole_group: bool = False) -> str:
+    """A plugin that signals its process after a step, or the whole process group, as a scheduler does."""
     file = folder / "interrupter.py"
-    file.write_text(INTERRUPTER.format(done=str(folder / "done"), step=step, number=int(number)))
+    target = "0" if whole_group else "os.getpid()"
+    file.write_text(INTERRUPTER.format(done=str(folder / "done"), step=step, number=int(number), target=target))
     return str(file)
 
 

