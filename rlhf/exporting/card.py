@@ -110,14 +110,19 @@ def _intro(source: Source, to: str, base: str, facts: RunFacts | None) -> str:
 
 
 def _linked(base: str) -> str:
-    return f"[{base}](https://huggingface.co/{base})" if is_hub_name(base) else f"`{base}`"
+    return f"[{base}](https://huggingface.co/{base})" if is_hub_name(base) else f"`{_short(base)}`"
+
+
+def _short(base: str) -> str:
+    """A hub name or a path from here as it is; of a path from the root, which is this machine's, the end."""
+    return "/".join(Path(base).parts[-2:]) if Path(base).is_absolute() else base
 
 
 def _use(to: str, base: str, config: Mapping[str, Any], name: str) -> str:
     if to == "gguf":
         return f"llama-cli -m {name}"
     if to == "adapter":
-        return _LOAD_ADAPTER.format(base=base, name=name)
+        return _LOAD_ADAPTER.format(base=_short(base), name=name)
     kind = _architecture(config)
     auto_class = f"AutoModel{kind}" if kind else "AutoModel"
     known = ("AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoModelForMaskedLM")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from rlhf.config import ModelConfig, Part
-from rlhf.data.files import HubOptions, read_rows_and_faults, sources_at
+from rlhf.data.files import read_rows_and_faults, sources_at
 from rlhf.errors import DataError
 from rlhf.evaluation.held_out import HeldOutFigure, held_out_figures
 from rlhf.evaluation.run_folder import RunRecord, read_run, stage_entries
@@ -176,13 +177,20 @@ def _files(stage: str, path: str, part: Part, ended: float | None) -> Iterator[D
 
 
 def _file(stage: str, name: str, file: Path, part: Part, ended: float | None) -> DataFile:
+    found = file.stat()
+    rows, sha256 = _read(file, str(part.options.get("documents", "blank")), found.st_mtime_ns)
+    note = "changed since the stage ended" if ended is not None and found.st_mtime > ended else ""
+    return DataFile(stage, name, rows, sha256, note=note)
+
+
+@lru_cache(maxsize=64)  # stages often share a file, and it may be large
+def _read(file: Path, documents: Any, _: int) -> tuple[int | None, str]:
+    """Rows, where they can be read, and SHA-256; the last argument is when the file was changed."""
     try:
-        rows = sum(1 for _ in read_rows_and_faults([str(file)], part.options.get("documents", "blank"), HubOptions()))
+        rows = sum(1 for _ in read_rows_and_faults([str(file)], documents))
     except DataError:
         rows = None
-    is_newer = ended is not None and file.stat().st_mtime > ended
-    note = "changed since the stage ended" if is_newer else ""
-    return DataFile(stage, name, rows, record_of(file).sha256, note=note)
+    return rows, record_of(file).sha256
 
 
 def hub_sets(facts: RunFacts | None) -> list[str]:
@@ -200,7 +208,7 @@ def _evaluation(recipe: Recipe, record: RunRecord, stage: str) -> tuple[tuple[Ax
         return (), ()
     ours = f"stage:{stage}"
     if config.after.model == ours:
-        wanted = ("before", "after")
+        wanted: tuple[str, ...] = ("before", "after")
     elif config.before is not None and config.before.model == ours:
         wanted = ("before",)
     else:

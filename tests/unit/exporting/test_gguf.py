@@ -18,7 +18,7 @@ from tests.unit.exporting.networks import small_llama
 STAND_IN = """
 import json, os, pathlib, sys
 model, *options = sys.argv[1:]
-told = dict(zip(options[::2], options[1::2]))
+told = dict(option.split('=', 1) for option in options)
 files = sorted(p.name for p in pathlib.Path(model).iterdir())
 told |= {"files": files, "offline": os.environ["HF_HUB_OFFLINE"], "python": sys.executable}
 told["dtype"] = json.load(open(os.path.join(model, "config.json")))["dtype"]
