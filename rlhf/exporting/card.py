@@ -57,8 +57,9 @@ def card_text(source: Source, to: str, name: str, base: str, facts: RunFacts | N
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters.update(cell=_cell, duration=duration_text, measured=_measured, scored=_scored)
+    front = front_matter(to, base, config, facts, is_trained=facts is not None or source.adapter is not None)
     text = environment.get_template("model_card.md.j2").render(
-        front_matter=yaml.safe_dump(front_matter(to, base, config, facts), sort_keys=False, allow_unicode=True),
+        front_matter=yaml.safe_dump(front, sort_keys=False, allow_unicode=True),
         title=name,
         intro=_intro(source, to, base, facts),
         use=_use(to, base, config, file or name),
@@ -70,14 +71,20 @@ def card_text(source: Source, to: str, name: str, base: str, facts: RunFacts | N
     return masked(text)
 
 
-def front_matter(to: str, base: str, config: Mapping[str, Any], facts: RunFacts | None) -> dict[str, Any]:
+def front_matter(
+    to: str, base: str, config: Mapping[str, Any], facts: RunFacts | None, *, is_trained: bool
+) -> dict[str, Any]:
     """What the hub reads. A licence is the owner's to state; results are no benchmark's, so there is no model-index."""
-    made = list(dict.fromkeys(stage.method for stage in facts.stages)) if facts else []
-    tags = ["rlhf", *made, *(["lora"] if to == "adapter" else [to] if to != "safetensors" else [])]
+    tags = [
+        "rlhf",
+        *(facts.methods if facts else ()),
+        *(["lora"] if to == "adapter" else [to] if to != "safetensors" else []),
+    ]
     found: dict[str, Any] = {}
     if is_hub_name(base):
         found["base_model"] = base
-        found["base_model_relation"] = _relation(to, facts)
+        if relation := _relation(to, is_trained=is_trained):
+            found["base_model_relation"] = relation
     found["library_name"] = {"adapter": "peft", "gguf": "gguf"}.get(to, "transformers")
     if task := _task(config):
         found["pipeline_tag"] = task
@@ -86,11 +93,11 @@ def front_matter(to: str, base: str, config: Mapping[str, Any], facts: RunFacts 
     return found | {"tags": tags}
 
 
-def _relation(to: str, facts: RunFacts | None) -> str:
-    """To the base model, in the hub's words."""
+def _relation(to: str, *, is_trained: bool) -> str:
+    """To the base model, in the hub's words; none of a copy."""
     if to == "adapter":
         return "adapter"
-    return "finetune" if facts is not None or to == "safetensors" else "quantized"
+    return "finetune" if is_trained else "" if to == "safetensors" else "quantized"
 
 
 def _task(config: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rlhf.config import ModelConfig, Part
 from rlhf.data.files import read_rows_and_faults, sources_at
-from rlhf.errors import DataError
+from rlhf.errors import ConfigError, DataError
 from rlhf.evaluation.held_out import HeldOutFigure, held_out_figures
 from rlhf.evaluation.run_folder import RunRecord, read_run, stage_entries
 from rlhf.evaluation.three_h import AxisRow, axis_rows
@@ -55,7 +55,9 @@ class RunFacts:
     stages: tuple[StageFacts, ...]
     data: tuple[DataFile, ...]
     base: str
-    """What the first of the models this one descends from began with."""
+    """What the first of the models this one descends from began with; empty where that was random weights."""
+    methods: tuple[str, ...]
+    """That made this model out of it, in order."""
     seed: int
     recipe_hash: str
     recipe_text: str
@@ -74,14 +76,18 @@ def run_facts(source: Source) -> RunFacts | None:
     record = read_run(source.run)
     names = list(recipe.stages)
     last = source.stage or names[-1]
-    told = names[: names.index(last) + 1] if last in names else names
+    if last not in names:
+        raise ConfigError(f"{source.run / 'recipe.yaml'} has no stage {last!r}")
+    told = names[: names.index(last) + 1]
+    line = _line(recipe, last)
     axes, labels = _evaluation(recipe, record, last)
     versions = record.summary.get("versions")
     return RunFacts(
         name=recipe.name,
         stages=tuple(_stage(recipe, name, record) for name in told),
         data=tuple(fact for name in told for fact in _data(name, recipe.stages[name].data, _ended(source, name))),
-        base=_origin(recipe, last),
+        base=recipe.stages[line[0]].model.path or "",
+        methods=tuple(dict.fromkeys(recipe.stages[name].algorithm.type for name in line)),
         seed=recipe.seed,
         recipe_hash=str(record.summary.get("recipe_hash") or recipe.digest),
         recipe_text=record.recipe_text,
@@ -125,12 +131,11 @@ def _tuned(config: StageConfig) -> str:
     return "all weights" if lora is None else f"LoRA, rank {lora.rank}, alpha {lora.alpha:g}"
 
 
-def _origin(recipe: Recipe, stage: str) -> str:
-    """Follow `stage:NAME` back to what was there before the run; empty where that was random weights."""
-    path = recipe.stages[stage].model.path if stage in recipe.stages else None
-    while path is not None and path.startswith("stage:"):
-        path = recipe.stages[path.removeprefix("stage:")].model.path
-    return path or ""
+def _line(recipe: Recipe, stage: str) -> list[str]:
+    """The stages whose model this one's descends from, and it, in order."""
+    path = recipe.stages[stage].model.path or ""
+    earlier = _line(recipe, path.removeprefix("stage:")) if path.startswith("stage:") else []
+    return [*earlier, stage]
 
 
 # --- data ------------------------------------------------------------------------------------------------------------

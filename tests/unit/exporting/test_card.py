@@ -45,7 +45,7 @@ def test_a_card_of_a_run(run: Path, tmp_path: Path, rows: Path) -> None:
         "base_model_relation": "finetune",
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["rlhf", "sft", "reward_model"],
+        "tags": ["rlhf", "sft"],
     }
     assert text.startswith("# mine\n\nThe model of stage `tuned`, as safetensors")
     assert f"It descends from [{BASE}](https://huggingface.co/{BASE})" in text
@@ -97,6 +97,23 @@ def test_a_model_of_no_run_has_a_short_card(run: Path, tmp_path: Path) -> None:
     assert str(tmp_path) not in text
 
 
+def test_a_model_of_the_hub_is_named_as_the_base(
+    finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def snapshot(name: str, allow_patterns: list[str]) -> str:
+        asked.extend([name, *allow_patterns])
+        return str(finished_run / "sft" / "model")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    front, _ = card(Path(BASE), tmp_path / "copy")
+    assert front["base_model"] == BASE
+    assert "base_model_relation" not in front  # it is the same
+    assert asked[0] == BASE
+    assert not {"*", "*.py", "*.bin", "*.pt"} & set(asked)
+
+
 def evaluated(run: Path, **sides: str) -> None:
     change_recipe(run, evaluation={"suite": "3h", **sides})
     scores = {"before": {"helpful": 0.25}, "after": {"helpful": 0.75}}
@@ -145,11 +162,20 @@ def test_data_that_changed_or_is_gone_is_said(run: Path, tmp_path: Path) -> None
     assert front["datasets"] == ["example-org/talks"]
 
 
-def test_a_card_keeps_secrets_and_its_form(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_API_KEY", "hunter2hunter2")
-    change_recipe(run, description="```\nhunter2hunter2\n```")
+def test_a_recipe_cannot_break_out_of_its_block(run: Path, tmp_path: Path) -> None:
+    change_recipe(run, description="```\n# Best model\n````")
     _, text = card(run, tmp_path / "out")
-    assert "hunter2" not in text
+    block = text.split("\n`````yaml\n")[1].split("\n`````\n")[0]
+    assert yaml.safe_load(block)["description"] == "```\n# Best model\n````"
+
+
+@pytest.mark.parametrize("secret", ["hunter2hunter2", "hunterhunter"])
+def test_a_card_keeps_secrets(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str) -> None:
+    """A recipe with one is not read at all, unless it could be a word."""
+    monkeypatch.setenv("SOME_API_KEY", secret)
+    change_recipe(run, description=f"the key is {secret}")
+    _, text = card(run, tmp_path / "out")
+    assert secret not in text
 
 
 def test_a_recipe_that_cannot_be_read_is_said(run: Path, tmp_path: Path) -> None:

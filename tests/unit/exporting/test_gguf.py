@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from rlhf.cli.exit_codes import run_command
 from rlhf.errors import ConfigError, RunError
@@ -87,6 +88,13 @@ def test_the_converter_is_told_what_to_write(
     assert told["dtype"] == (dtype or "float32")
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(told["files"])
     assert f"llama-cli -m mine-{out_type}.gguf" in (out / "README.md").read_text()
+
+
+def test_weights_that_gguf_has_no_type_for_are_refused(run: Path, tmp_path: Path, converter: Path) -> None:
+    file = run / "tuned" / "model" / "model.safetensors"
+    save_file({name: tensor.double() for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(ConfigError, match=r"the weights are float64.*--dtype"):
+        export(str(run), tmp_path / "out", Wanted(to="gguf", converter=converter), lambda _: None)
 
 
 @pytest.mark.parametrize(
