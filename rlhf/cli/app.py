@@ -12,6 +12,7 @@ from rlhf.cli import (
     data,
     doctor,
     evaluate,
+    export,
     generate,
     grade,
     graders,
@@ -47,6 +48,7 @@ app.command("generate")(generate.generate)
 app.command("grade")(grade.grade)
 app.add_typer(data.app, name="data")
 app.command("serve")(serve.serve)
+app.command("export")(export.export)
 app.add_typer(recipes.app, name="recipes")
 app.command("algorithms")(algorithms.algorithms)
 app.add_typer(plugins.app, name="plugins")

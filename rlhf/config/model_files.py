@@ -31,8 +31,7 @@ def require_plain_model(path: str, revision: str | None = None) -> None:
     if _file(path, revision, "adapter_config.json") is not None:
         raise ConfigError(
             f"model {path}: it is or holds an adapter (adapter_config.json), which names weights of its own; "
-            "merge it into its model first: AutoPeftModelForCausalLM.from_pretrained(OLD).merge_and_unload()"
-            ".save_pretrained(NEW)"
+            "merge it into its model first: rlhf export OLD --out NEW"
         )
     for key, kernel in _kernels(config):
         raise ConfigError(

@@ -64,7 +64,7 @@ def read_rows_and_faults(
     Raises:
         DataError: what is wrong with a whole file.
     """
-    sources = [source for path in paths for source in _resolve(path)]
+    sources = [source for path in paths for source in sources_at(path)]
     for number, source in enumerate(sources):
         name = source.name if isinstance(source, Path) else source
         # Two folders may hold files of one name; ids must still differ, and must not depend on where the folders lie.
@@ -83,8 +83,8 @@ def read_rows_and_faults(
             raise DataError(f"{source} has no rows. Check that it was written completely.")
 
 
-def _resolve(path: str) -> list[Path | str]:
-    """The files a path stands for, sorted; a string is a hub name."""
+def sources_at(path: str) -> list[Path | str]:
+    """The files a path stands for, sorted; a string is a hub name. Raises `DataError` where it stands for nothing."""
     if path.startswith("hub:"):
         return [path.removeprefix("hub:")]
     local = Path(path).expanduser()

@@ -1,0 +1,3 @@
+"""A trained model for others: whole or as an adapter, in the formats that other programs load, with a card that says
+what it is.
+"""
