@@ -16,7 +16,6 @@ import re
 import sys
 import tempfile
 import threading
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -196,8 +195,10 @@ def main() -> int:
     if options.json is not None:
         options.json.write_text(json.dumps(told, indent=2))
     rows = told.pop("processes")
-    print("\n".join(["| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]) if rows else "no process was seen")
-    print("\n".join("| " + " | ".join(map(str, row.values())) + " |" for row in rows))
+    for row in rows[:1]:
+        print("| " + " | ".join(row) + " |\n" + "|---" * len(row) + "|")
+    for row in rows:
+        print("| " + " | ".join(map(str, row.values())) + " |")
     print("\n| what | found |\n|---|---|")
     print("\n".join(f"| {name} | {value} |" for name, value in told.items()))
     return 0 if all(value is not False for value in told.values()) else 1

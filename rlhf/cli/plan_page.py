@@ -208,10 +208,7 @@ def _stage_json(stage: StageReport) -> dict[str, Any]:
         "batches": batches,
         "roles": [_role_json(role) for role in needs.roles] + _rollout_json(needs),
         "places": [asdict(place) | {"fits": place.fits} for place in stage.places],
-        "proposals": [
-            {"overrides": list(p.overrides), "needed": p.tightest.needed}
-            for p in stage.proposals
-        ],
+        "proposals": [{"overrides": list(p.overrides), "needed": p.tightest.needed} for p in stage.proposals],
         "flops": stage.flops,
         "checkpoint_bytes": stage.storage,
         "time": None

@@ -1,7 +1,7 @@
 """Frozen linear layers in four bits beneath adapters (QLoRA: Dettmers et al. 2023, arXiv:2305.14314), by bitsandbytes.
 
-Weights are NF4, their scales quantized once more. Whoever needs one whole, to hand it on or to write it, gets the values
-it stands for, which are the ones it was trained with.
+Weights are NF4, their scales quantized once more. Whoever needs one whole, to hand it on or to write it, gets the
+values it stands for, which are the ones it was trained with.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig
 
 from rlhf.errors import ConfigError
 
@@ -33,7 +33,7 @@ def loading_in_four_bits(compute: torch.dtype, device: torch.device) -> dict[str
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def keep_as_loaded(network: PreTrainedModel) -> None:
+def keep_as_loaded(network: Any) -> None:
     """On CPUs with bfloat16 bitsandbytes would repack weights when they are first read without a gradient, and round
     their scales in doing so: what is scored and sampled would not be what is trained.
     """
@@ -42,7 +42,7 @@ def keep_as_loaded(network: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def forget_quantizer(network: PreTrainedModel) -> None:
+def forget_quantizer(network: Any) -> None:
     """A network like any other from here on: what is written of it is whole, and says so."""
     if hasattr(network.config, "quantization_config"):
         del network.config.quantization_config

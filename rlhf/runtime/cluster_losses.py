@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import ray
 
@@ -39,10 +39,9 @@ def losses_watched(note: Callable[[str], None], way_back: str, left: threading.E
                 if not left.wait(GRACE_S):
                     _leave(f"interrupted: stopped without the head of the cluster; continue with: {way_back}")
                 return
-            try:
+            new: set[str] = set()
+            with suppress(Exception):  # a head that goes this moment, which the next look tells
                 new = set(_draining()) - known
-            except Exception:  # noqa: BLE001 - Ray's own for a head that goes this moment, which the next look tells
-                continue
             known |= new
             if new:
                 note(f"the cluster drains node {', '.join(sorted(node[:8] for node in new))}: saving after this step")

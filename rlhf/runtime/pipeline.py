@@ -26,8 +26,8 @@ from rlhf.runtime.journal import DriverJournal, Journal
 from rlhf.runtime.models import require_model, write_new_model
 from rlhf.runtime.placement_checks import require_place
 from rlhf.runtime.plan import StagePlan, build_dataset, plan_stage, stage_folder
-from rlhf.runtime.restarts import Restarts
 from rlhf.runtime.preflight import require_fits
+from rlhf.runtime.restarts import Restarts
 from rlhf.runtime.result import RunResult
 from rlhf.runtime.reward_checks import require_rewards
 from rlhf.runtime.sampling_checks import require_sampling_fits

@@ -19,7 +19,6 @@ from rlhf.runtime.needs import stage_needs
 from rlhf.runtime.plan import StagePlan, plan_stage
 from rlhf.runtime.threads import at_work, threads_for
 
-
 MARGIN = 1.15
 """Plans of memory agree with measurements this far (`benchmarks/RESULTS.md`): what misses by less may run yet."""
 

@@ -1,8 +1,8 @@
 """A plugin: engines that are struck by a signal in the midst of one of their calls, for tests of runs that are stopped.
 
 In the folder of the option `strikes`, a file called ROLE.METHOD (`policy.train_step`, `rollout.generate`) says at which
-call of its process, and with which signal: `3 15`; with `node` behind it, as in `3 9 node`, the signal goes to the raylet
-of its node instead, whose end is the end of the node. It is gone when it has struck.
+call of its process, and with which signal: `3 15`; with `node` behind it, as in `3 9 node`, the signal goes to the
+raylet of its node instead, whose end is the end of the node. It is gone when it has struck.
 """
 
 from __future__ import annotations

@@ -70,6 +70,7 @@ def test_a_run_outlives_a_node(phase: str, cluster: Cluster, models: Path, tmp_p
     assert_same_weights(whole.model, run.model)
 
 
+@EVERY
 @pytest.mark.timeout(600)
 def test_a_run_that_loses_the_head_saves_and_goes_on_elsewhere(cluster: Cluster, models: Path, tmp_path: Path) -> None:
     recipe = changed(ppo(models, tmp_path / "strikes", cluster), {"algorithm.steps": 100_000})

@@ -101,7 +101,12 @@ def test_a_loss_of_a_plugin_crosses_to_the_actors(ray_up: None, tmp_path: Path) 
         assert_same_weights(tmp_path / "inline" / "initial", tmp_path / "ray" / "model")
 
 
-@pytest.mark.parametrize(("kind", "worker"), [("sft", "training worker 0"), ("ppo", "policy worker 0")])
+EVERY = pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="with RLHF_TEST_EVERY_METHOD=1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "worker"), [("sft", "training worker 0"), pytest.param("ppo", "policy worker 0", marks=EVERY)]
+)
 def test_a_plugin_that_is_not_the_same_on_a_worker_is_refused(
     ray_up: None, tmp_path: Path, kind: str, worker: str
 ) -> None:

@@ -15,9 +15,12 @@ from tests.integration.test_signals import PLUGIN
 from tests.tiny_runs import Recipe, assert_same_weights, changed
 
 __all__ = ["models"]  # a fixture
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+EVERY = pytest.mark.skipif(
+    not os.environ.get("RLHF_TEST_EVERY_METHOD"),
+    reason="minutes; with RLHF_TEST_EVERY_METHOD=1",
+)
+pytestmark = [pytest.mark.ray, pytest.mark.slow, EVERY]
 
-EVERY = bool(os.environ.get("RLHF_TEST_EVERY_METHOD"))
 KILL, STOP = int(signal.SIGKILL), int(signal.SIGSTOP)
 
 
@@ -42,7 +45,6 @@ def figures(folder: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in row.items() if not name.startswith(told)} for row in lines_of(folder)]
 
 
-@pytest.mark.skipif(not EVERY, reason="minutes; with RLHF_TEST_EVERY_METHOD=1")
 @pytest.mark.timeout(1200)
 def test_ppo_goes_on_whoever_is_lost(
     ray_up: None, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -81,7 +83,6 @@ def test_sft_goes_on_when_a_rank_is_lost(
     assert_same_weights(whole.model, run.model)
 
 
-@pytest.mark.skipif(not EVERY, reason="minutes; with RLHF_TEST_EVERY_METHOD=1")
 def test_a_rank_that_hangs_is_named(ray_up: None, models: Path, tmp_path: Path) -> None:
     strikes = tmp_path / "strikes"
     limits = {"runtime.call_timeout": 40.0, "runtime.max_restarts": 0}

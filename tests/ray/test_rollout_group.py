@@ -194,7 +194,13 @@ def _is_gone(pid: int, seconds: float = 20.0) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("fate", "said"), [("SIGKILL", "died: its process ended"), ("SIGSTOP", "hangs: no answer")])
+EVERY = pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="with RLHF_TEST_EVERY_METHOD=1")
+
+
+@pytest.mark.parametrize(
+    ("fate", "said"),
+    [("SIGKILL", "died: its process ended"), pytest.param("SIGSTOP", "hangs: no answer", marks=EVERY)],
+)
 def test_the_last_engine_ends_the_run(make: Any, plugin: Path, fate: str, said: str) -> None:
     (plugin.parent / "marks" / fate).touch()
     with pytest.raises(WorkerDied, match=f"^rollout worker 0 {said}"):
@@ -246,7 +252,7 @@ def test_mistakes_of_the_prompts_are_not_tried_elsewhere(make: Any) -> None:
     assert len(two.group.generate(PROMPTS, SAMPLING)) == 9, "both are still there"
 
 
-@pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="minutes; with RLHF_TEST_EVERY_METHOD=1")
+@EVERY
 def test_a_run_that_loses_an_engine_learns_the_same(
     tmp_path: Path, plugin: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

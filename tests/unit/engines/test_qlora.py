@@ -46,7 +46,11 @@ def test_linear_layers_are_held_in_four_bits_and_nothing_else(model_path, family
     linear = {name for name in frozen if "_proj" in name}
     assert linear
     assert {name for name, p in frozen.items() if is_quantized(p)} == linear
-    assert all(p.dtype == torch.uint8 and 2 * p.numel() == p.quant_state.shape.numel() for name, p in frozen.items() if name in linear)
+    assert all(
+        p.dtype == torch.uint8 and 2 * p.numel() == p.quant_state.shape.numel()
+        for name, p in frozen.items()
+        if name in linear
+    )
     assert {p.dtype for name, p in policy.model.named_parameters() if name not in linear} == {torch.float32}
 
 
