@@ -61,7 +61,12 @@ def test_every_fault_has_a_row_and_every_test_is_there(page: str) -> None:
             "tests/unit/data/test_file.py::",
             "row 13: no ",
         ),
-        ("`tests/ray/test_placement.py::test_a_cluster_that_does_not_answer_is_said`", "a test", "row 5 names no test"),
+        (
+            "`tests/unit/runtime/test_run_lock.py::test_a_second_run_is_told_who_has_the_folder`, "
+            "`tests/unit/runtime/test_run_lock.py::test_a_lock_ends_with_its_process`",
+            "two tests",
+            "row 24 names no test",
+        ),
     ],
 )
 def test_what_is_missing_is_noticed(page: str, old: str, new: str, problem: str) -> None:
