@@ -38,6 +38,7 @@ BUILT_INS = (
     "rlhf.engines.registration",
     "rlhf.pocket.registration",
     "rlhf.rewards.registration",
+    "rlhf.runtime.registration",
     "rlhf.tracking.registration",
 )
 ENTRY_POINT_GROUP = "rlhf"
