@@ -42,7 +42,7 @@ class Job:
         return self.ask("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
 
     def begin_now(self, number: str) -> None:
-        """Slurm itself lets two minutes pass, which it sets once the nodes have been cleaned up."""
+        """Slurm itself lets two minutes pass."""
         if self.state(number) == "PENDING":
             self.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
 
@@ -65,6 +65,8 @@ def test_it_saves_before_its_time_is_up_is_queued_again_goes_on_and_can_be_stopp
     # 100 s before the end of two minutes; Slurm looks at that once in a while, and so may be early.
     number = job.ask("sbatch", "--parsable", "--time=2", "--signal=B:USR1@100", str(SCRIPT), "my.yaml", "seed=1")
     job.until(lambda: "rlhf has USR1" in job.stand_in.said)
+    job.until(lambda: job.state(number) == "PENDING")
+    time.sleep(3)  # what revokes the old start must be older than the new one
     job.until(lambda: len(said("waiting")) == 2 or job.begin_now(number))
     out = job.stand_in.folder / "runs" / f"slurm-{number}"
     command = f"rlhf train my.yaml seed=1 --address auto --out {out}"
