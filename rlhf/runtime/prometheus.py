@@ -12,6 +12,7 @@ from pydantic import Field
 from rlhf.config import PartConfig
 from rlhf.types import Metrics
 
+RECIPE_NAME = "recipe.yaml"  # in the folder of a run, before any tracker is opened
 PREFIX = "rlhf_"
 _TAGS = ("run", "stage")
 _STEP = "step"
@@ -28,14 +29,17 @@ class PrometheusConfig(PartConfig):
 class Prometheus:
     """Gauges of the newest step, by Ray's metrics agent: `reward/mean` as `ray_rlhf_reward_mean{run, stage}`.
 
-    Needs the runtime `ray` on a cluster that serves metrics (`pip install 'ray[default]'`), whose Prometheus finds the
-    nodes by Ray's own service discovery: clusters/README.md. The names beyond `max_metrics`, and those that differ from
-    another only in characters Prometheus does not know, are left out and counted as `rlhf_metrics_left_out`.
+    A run of one stage has its own name in both. Needs the runtime `ray` on a cluster that serves metrics (`pip install
+    'ray[default]'`); how a Prometheus finds its nodes says clusters/README.md. Names beyond `max_metrics`, and those
+    that differ from another only in characters Prometheus does not know, are left out and counted as
+    `rlhf_metrics_left_out`.
     """
 
     def __init__(self, config: PrometheusConfig, folder: Path) -> None:
         self._most = config.max_metrics
-        self._tags = {"run": folder.parent.name, "stage": folder.name}
+        # A run of one stage has one folder for both.
+        run = folder if (folder / RECIPE_NAME).is_file() else folder.parent
+        self._tags = {"run": run.name, "stage": folder.name}
         self._gauges: dict[str, Any] = {}
         self._names: dict[str, str] = {}
         """The metric that has each of Prometheus' names."""

@@ -66,6 +66,12 @@ def test_each_figure_is_a_gauge_of_its_run_and_stage(told: dict[str, Any]) -> No
     assert told["rlhf_metrics_left_out"] == (0.0, here)
 
 
+def test_a_run_of_one_stage_is_its_own_stage(told: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").touch()
+    Prometheus(PrometheusConfig(), tmp_path).log(1, {"reward/mean": 1.0})
+    assert told["rlhf_reward_mean"][1] == {"run": tmp_path.name, "stage": tmp_path.name}
+
+
 def test_names_are_bounded_and_those_left_out_are_counted(told: dict[str, Any]) -> None:
     sink = tracker(max_metrics=3)
     for step in range(5):
