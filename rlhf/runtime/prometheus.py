@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from rlhf.types import Metrics
 
 RECIPE_NAME = "recipe.yaml"  # in the folder of a run, before any tracker is opened
 PREFIX = "rlhf_"
+REFRESH_S = 5.0
+"""Ray 2.60 forgets a gauge that was not set for 20 s, which is less than many a step takes."""
 _TAGS = ("run", "stage")
 _STEP = "step"
 _LEFT_OUT = "metrics_left_out"
@@ -41,20 +44,34 @@ class Prometheus:
         run = folder if (folder / RECIPE_NAME).is_file() else folder.parent
         self._tags = {"run": run.name, "stage": folder.name}
         self._gauges: dict[str, Any] = {}
+        self._newest: dict[str, float] = {}
         self._names: dict[str, str] = {}
         """The metric that has each of Prometheus' names."""
         self._left_out: set[str] = set()
+        self._closed = threading.Event()
+        self._refresher = threading.Thread(target=self._refresh, name="prometheus", daemon=True)
 
     def log(self, step: int, metrics: Metrics) -> None:
         _require_ray()
-        self._set(_STEP, float(step))
+        newest = {_STEP: float(step)}
         for name, value in metrics.items():
-            if self._has_name(name):
-                self._set(prometheus_name(name), value)
-        self._set(_LEFT_OUT, float(len(self._left_out)))
+            if self._has_name(name) and math.isfinite(value):  # one that is not shows as a gap
+                newest[prometheus_name(name)] = value
+        newest[_LEFT_OUT] = float(len(self._left_out))
+        self._newest = newest
+        self._publish()
+        if not self._refresher.is_alive():
+            self._refresher.start()
 
     def close(self) -> None:
-        """Nothing is held back, and Ray forgets the gauges of a process that has ended."""
+        """What was published last can be read for a while yet."""
+        self._closed.set()
+        if self._refresher.is_alive():
+            self._refresher.join()
+
+    def _refresh(self) -> None:
+        while not self._closed.wait(REFRESH_S) and _ray_is_up():
+            self._publish()
 
     def _has_name(self, metric: str) -> bool:
         name = prometheus_name(metric)
@@ -67,13 +84,13 @@ class Prometheus:
             self._left_out.add(metric)
         return False
 
-    def _set(self, name: str, value: float) -> None:
-        if name not in self._gauges:
-            from ray.util.metrics import Gauge
+    def _publish(self) -> None:
+        from ray.util.metrics import Gauge
 
-            self._gauges[name] = Gauge(PREFIX + name, description=f"rlhf: {name}", tag_keys=_TAGS)
-        # A figure that is none shows as a gap, and not as the last one that was.
-        self._gauges[name].set(value if math.isfinite(value) else math.nan, tags=self._tags)
+        for name, value in self._newest.items():
+            if name not in self._gauges:
+                self._gauges[name] = Gauge(PREFIX + name, description=f"rlhf: {name}", tag_keys=_TAGS)
+            self._gauges[name].set(value, tags=self._tags)
 
 
 def prometheus_name(metric: str) -> str:
@@ -83,7 +100,11 @@ def prometheus_name(metric: str) -> str:
 
 def _require_ray() -> None:
     """Raises where no Ray is up: what gauges are then told goes nowhere, and nobody would hear of it."""
+    if not _ray_is_up():
+        raise RuntimeError("it publishes through Ray, and this run is without (runtime.type: inline)")
+
+
+def _ray_is_up() -> bool:
     import ray
 
-    if not ray.is_initialized():
-        raise RuntimeError("it publishes through Ray, and this run is without (runtime.type: inline)")
+    return bool(ray.is_initialized())

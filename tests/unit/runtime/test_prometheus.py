@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf.plugins import load_plugins
+from rlhf.runtime import prometheus
 from rlhf.runtime.prometheus import Prometheus, PrometheusConfig, prometheus_name
 
 
@@ -62,8 +64,23 @@ def test_each_figure_is_a_gauge_of_its_run_and_stage(told: dict[str, Any]) -> No
     here = {"run": "mine", "stage": "ppo"}
     assert told["rlhf_reward_mean"] == (0.5, here)
     assert told["rlhf_step"] == (4.0, here)
-    assert math.isnan(told["rlhf_policy_loss"][0])
+    assert "rlhf_policy_loss" not in told, "a figure that is none is a gap"
     assert told["rlhf_metrics_left_out"] == (0.0, here)
+
+
+def test_a_figure_is_told_again_while_a_step_takes_long(told: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prometheus, "REFRESH_S", 0.01)
+    sink = tracker()
+    sink.log(1, {"reward/mean": 0.25})
+    told.clear()
+    deadline = time.monotonic() + 30
+    while "rlhf_reward_mean" not in told:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    sink.close()
+    told.clear()
+    time.sleep(0.05)
+    assert not told, "a stage that has ended says no more"
 
 
 def test_a_run_of_one_stage_is_its_own_stage(told: dict[str, Any], tmp_path: Path) -> None:
