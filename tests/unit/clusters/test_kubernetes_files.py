@@ -128,13 +128,13 @@ def test_tokens_are_asked_for_and_no_secret_is_in_the_file(name: str) -> None:
 # --- what they are for -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CLUSTERS)
-def test_rollout_workers_come_and_go_and_trainers_stay(name: str) -> None:
+@pytest.mark.parametrize(("name", "at_first"), [("raycluster.yaml", 0), ("rayjob.yaml", 2)])
+def test_rollout_workers_come_and_go_and_trainers_stay(name: str, at_first: int) -> None:
     cluster = cluster_of(name)
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
     assert cluster["enableInTreeAutoscaling"] is True
     rollout, trainers = groups["rollout"], groups["trainers"]
-    assert rollout["minReplicas"] == rollout["replicas"] == 0 < rollout["maxReplicas"]
+    assert rollout["minReplicas"] == rollout["replicas"] == at_first < rollout["maxReplicas"]
     assert trainers["minReplicas"] == trainers["replicas"] == trainers["maxReplicas"]
     for group in (rollout, trainers):
         resources = group["template"]["spec"]["containers"][0]["resources"]
@@ -148,8 +148,11 @@ def test_the_ray_version_is_the_pinned_one(name: str) -> None:
     assert f"ray=={cluster_of(name)['rayVersion']}" in pins
 
 
-def test_the_two_clusters_differ_in_the_recipe_alone() -> None:
+def test_the_two_clusters_differ_in_the_recipe_and_in_who_is_there_at_first() -> None:
     job, cluster = cluster_of("rayjob.yaml"), cluster_of("raycluster.yaml")
+    for both in (job, cluster):
+        both["workerGroupSpecs"][1].pop("replicas")
+        both["workerGroupSpecs"][1].pop("minReplicas")
     head = job["headGroupSpec"]["template"]["spec"]
     assert head["containers"][0]["volumeMounts"].pop() == {"name": "recipe", "mountPath": "/recipe", "readOnly": True}
     assert head["volumes"].pop() == {"name": "recipe", "configMap": {"name": "my-run-recipe"}}
