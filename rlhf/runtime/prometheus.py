@@ -8,13 +8,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from rlhf.config import PartConfig
 from rlhf.types import Metrics
 
 RECIPE_NAME = "recipe.yaml"  # in the folder of a run, before any tracker is opened
 PREFIX = "rlhf_"
+MOST_METRICS = 300
+"""Names of one stage: a plugin may make up names without end, and a Prometheus keeps each for weeks."""
 REFRESH_S = 5.0
 """Ray 2.60 forgets a gauge that was not set for 20 s, which is less than many a step takes."""
 _TAGS = ("run", "stage")
@@ -22,24 +21,16 @@ _STEP = "step"
 _LEFT_OUT = "metrics_left_out"
 
 
-class PrometheusConfig(PartConfig):
-    """What is published."""
-
-    max_metrics: int = Field(default=300, ge=1)
-    """Names published at most. A plugin may make up names without end, and each is kept by a Prometheus for weeks."""
-
-
 class Prometheus:
     """Gauges of the newest step, by Ray's metrics agent: `reward/mean` as `ray_rlhf_reward_mean{run, stage}`.
 
     A run of one stage has its own name in both. Needs the runtime `ray` on a cluster that serves metrics (`pip install
-    'ray[default]'`); how a Prometheus finds its nodes says clusters/README.md. Names beyond `max_metrics`, and those
+    'ray[default]'`); how a Prometheus finds its nodes says clusters/README.md. Names beyond 300, and those
     that differ from another only in characters Prometheus does not know, are left out and counted as
     `rlhf_metrics_left_out`.
     """
 
-    def __init__(self, config: PrometheusConfig, folder: Path) -> None:
-        self._most = config.max_metrics
+    def __init__(self, config: None, folder: Path) -> None:
         # A run of one stage has one folder for both.
         run = folder if (folder / RECIPE_NAME).is_file() else folder.parent
         self._tags = {"run": run.name, "stage": folder.name}
@@ -75,12 +66,12 @@ class Prometheus:
 
     def _has_name(self, metric: str) -> bool:
         name = prometheus_name(metric)
-        is_new = name not in self._names and len(self._names) < self._most and name not in (_STEP, _LEFT_OUT)
+        is_new = name not in self._names and len(self._names) < MOST_METRICS and name not in (_STEP, _LEFT_OUT)
         if is_new:
             self._names[name] = metric
         if self._names.get(name) == metric:
             return True
-        if len(self._left_out) < self._most:  # the count of what is left out is bounded as well
+        if len(self._left_out) < MOST_METRICS:  # the count of what is left out is bounded as well
             self._left_out.add(metric)
         return False
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rlhf.hookspecs import hookimpl
 from rlhf.registry import Register
-from rlhf.runtime.prometheus import Prometheus, PrometheusConfig
+from rlhf.runtime.prometheus import Prometheus
 
 
 @hookimpl
 def register_trackers(register: Register) -> None:
     """`prometheus`."""
-    register("prometheus", Prometheus, config=PrometheusConfig)
+    register("prometheus", Prometheus)

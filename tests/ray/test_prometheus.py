@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import rlhf
-from rlhf.runtime.prometheus import Prometheus, PrometheusConfig
+from rlhf.runtime.prometheus import Prometheus
 from tests.tiny_runs import SFT, single
 
 pytestmark = pytest.mark.ray
@@ -57,7 +57,7 @@ def test_figures_of_a_run_stand_beside_those_of_ray(ray_up: None, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="35 s; with RLHF_TEST_EVERY_METHOD=1")
 def test_a_step_may_take_longer_than_ray_remembers_a_gauge(ray_up: None, tmp_path: Path) -> None:
-    sink = Prometheus(PrometheusConfig(), tmp_path / "long" / "ppo")
+    sink = Prometheus(None, tmp_path / "long" / "ppo")
     sink.log(1, {"reward/mean": 0.5, "policy/loss": math.nan})
     started = time.monotonic()
     while time.monotonic() - started < 35:  # 20 s is what it remembers

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf.plugins import load_plugins
 from rlhf.runtime import prometheus
-from rlhf.runtime.prometheus import Prometheus, PrometheusConfig, prometheus_name
+from rlhf.runtime.prometheus import Prometheus, prometheus_name
 
 
 class Gauge:
@@ -36,8 +36,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[float, dict[str, st
     return Gauge.told
 
 
-def tracker(**options: Any) -> Prometheus:
-    return Prometheus(PrometheusConfig(**options), Path("runs/mine/ppo"))
+def tracker() -> Prometheus:
+    return Prometheus(None, Path("runs/mine/ppo"))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_names_are_those_prometheus_takes(metric: str, name: str) -> None:
 
 
 def test_it_is_found_by_its_name() -> None:
-    built = load_plugins().registry.build("tracker", "prometheus", {"max_metrics": 5}, Path("runs/mine/ppo"))
+    built = load_plugins().registry.build("tracker", "prometheus", {}, Path("runs/mine/ppo"))
     assert isinstance(built, Prometheus)
 
 
@@ -85,12 +85,15 @@ def test_a_figure_is_told_again_while_a_step_takes_long(told: dict[str, Any], mo
 
 def test_a_run_of_one_stage_is_its_own_stage(told: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").touch()
-    Prometheus(PrometheusConfig(), tmp_path).log(1, {"reward/mean": 1.0})
+    Prometheus(None, tmp_path).log(1, {"reward/mean": 1.0})
     assert told["rlhf_reward_mean"][1] == {"run": tmp_path.name, "stage": tmp_path.name}
 
 
-def test_names_are_bounded_and_those_left_out_are_counted(told: dict[str, Any]) -> None:
-    sink = tracker(max_metrics=3)
+def test_names_are_bounded_and_those_left_out_are_counted(
+    told: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prometheus, "MOST_METRICS", 3)
+    sink = tracker()
     for step in range(5):
         sink.log(step, {f"reward/{step}": 1.0, "reward/0": 2.0})
     assert {name for name in told if "reward" in name} == {"rlhf_reward_0", "rlhf_reward_1", "rlhf_reward_2"}
