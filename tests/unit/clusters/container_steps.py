@@ -94,6 +94,9 @@ def bare_root(folder: Path, release: str = "bookworm") -> Iterator[Path]:
     for config in ("pip.conf", "resolv.conf", "ssl/certs/ca-certificates.crt"):
         if (Path("/etc") / config).is_file():
             shutil.copyfile(Path("/etc") / config, folder / "etc" / config)
+    own = Path.home() / ".config" / "pip" / "pip.conf"
+    if own.is_file():
+        shutil.copyfile(own, folder / "etc" / "pip.conf")
     mounted = []
     try:
         for source in ["proc", *map(str, _local_packages())]:
