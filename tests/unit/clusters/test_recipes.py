@@ -29,11 +29,12 @@ QUICK = {"laptop", "one-gpu"}
 
 @pytest.fixture
 def rows(tmp_path: Path) -> list[str]:
-    words = {"prompt": "tell me of rome " * 20, "chosen": "it is in italy " * 30, "rejected": "no " * 60}
     pairs, demonstrations = tmp_path / "pairs.jsonl", tmp_path / "rows.jsonl"
-    pairs.write_text("".join(json.dumps(words | {"id": i}) + "\n" for i in range(300)))
-    row = {"prompt": words["prompt"], "completion": words["chosen"]}
-    demonstrations.write_text("".join(json.dumps(row | {"id": i}) + "\n" for i in range(300)))
+    asked, good, bad = "tell me of rome " * 20, "it is in italy " * 30, "no " * 60
+    rankings = [{"prompt": f"{i} {asked}", "chosen": good, "rejected": bad} for i in range(300)]
+    answers = [{"prompt": f"{i} {asked}", "completion": good} for i in range(300)]
+    for path, table in ((pairs, rankings), (demonstrations, answers)):
+        path.write_text("".join(json.dumps(row) + "\n" for row in table))
     return [f"pairs={pairs}", f"demonstrations={demonstrations}"]
 
 
