@@ -115,4 +115,5 @@ def _local_packages() -> list[Path]:
     """Folders in which this machine's pip looks for packages."""
     listed = subprocess.run(["pip", "config", "list"], capture_output=True, text=True, check=False).stdout
     named = {Path(found) for found in re.findall(r"(?:file://)?(/[^\s']+)", listed)}
-    return sorted(path for path in named if path.is_dir())
+    # An index refers to the files beside it.
+    return sorted({path.parent if path.name == "simple" else path for path in named if path.is_dir()})
