@@ -1,8 +1,7 @@
 """Find, load and list plugins: built-ins, then installed packages, then one-file plugins.
 
 Every process loads the same plugins from the same plain settings; `fingerprints` lets the driver check that a worker
-did. A plugin that fails to load is kept with its error: listing works, a run refuses (`require_healthy`), and
-`plugins.disable` is the way out.
+did. One that fails to load is kept with its error: a run refuses (`require_healthy`), `plugins.disable` is the way out.
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ BUILT_INS = (
     "rlhf.engines.registration",
     "rlhf.pocket.registration",
     "rlhf.rewards.registration",
+    "rlhf.runtime.registration",
     "rlhf.tracking.registration",
 )
 ENTRY_POINT_GROUP = "rlhf"
