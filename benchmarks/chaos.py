@@ -122,6 +122,8 @@ class Killer(threading.Thread):
         self.over = threading.Event()
 
     def run(self) -> None:
+        while not any(self._checkpoints.glob("step-*")) and not self.over.is_set():
+            time.sleep(0.1)  # a run that loses a worker before its first step ends: it would again
         while self._left and not self.over.is_set():
             time.sleep(self._random.uniform(0.0, LONGEST_PAUSE_S))
             if self._while_saving and not self._save_begins():

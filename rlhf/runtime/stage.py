@@ -33,6 +33,8 @@ def drive(run: LiveRun, *, resume: bool) -> StageOutcome:
     try:
         done = run.resume() if resume else 0
         if not done:
+            if run.rollout is not None and run.plan.config.model.is_quantized:
+                run.publish_weights()  # what samples has read the weights as they were before they became four bits
             run.before = summarised(run.measure())
         run.algorithm.run(run)
         after = summarised(run.measure())

@@ -31,14 +31,14 @@ class Case:
     name: str
     world_size: int
     role: str = "policy"
-    lora: bool = False
+    lora: LoraConfig | None = None
     packing: bool = False
     config: dict[str, Any] = field(default_factory=dict)
 
     def spec(self, path: str) -> RoleSpec:
         return RoleSpec(
             role=self.role,
-            model=ModelConfig(path=path, lora=LoraConfig(rank=4) if self.lora else None),
+            model=ModelConfig(path=path, lora=self.lora),
             optimizer=OptimizerConfig(
                 lr=1e-2, eps=1e-3, max_grad_norm=0.5, schedule="cosine", weight_decay=0.1, warmup=0.3
             ),
@@ -64,7 +64,9 @@ CASES = [
     _case("two, stage 3, all in CPU memory", 2, zero_stage=3, offload_optimizer=True, offload_parameters=True),
     _case("two, stage 2, reward", 2, role="reward", zero_stage=2),
     _case("two, stage 3, reward", 2, role="reward", zero_stage=3),
-    _case("two, stage 3, lora", 2, lora=True, zero_stage=3),
+    _case("two, stage 3, lora", 2, lora=LoraConfig(rank=4), zero_stage=3),
+    _case("two, stage 2, four bits", 2, lora=LoraConfig(rank=4, quantize="nf4"), zero_stage=2),
+    _case("two, stage 2, reward on four bits", 2, role="reward", lora=LoraConfig(rank=4, quantize="nf4"), zero_stage=2),
 ]
 
 
@@ -131,7 +133,7 @@ def run_case(case: Case, model: str, folder: Path, rank: int) -> None:
     trained, seen = weights(engine), outputs(engine)
     if case.role == "policy":
         report["fingerprints agree"] = agree(engine)
-    if case.lora:
+    if case.lora and case.role == "policy":
         seen["base"] = engine.base_forward(make_batch(LENGTHS, width=14)).logprobs
     engine.save(folder / "saved")
     engine.export(folder / "export")

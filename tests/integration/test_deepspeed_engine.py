@@ -44,9 +44,9 @@ def expected(model):
     """Metrics, weights and outputs of the torch engine for each kind of case."""
     found = {}
     for case in CASES:
-        if (case.role, case.lora) not in found:
+        if (case.role, str(case.lora)) not in found:
             engine = torch_engine(case, model)
-            found[case.role, case.lora] = (steps(engine), weights(engine), outputs(engine))
+            found[case.role, str(case.lora)] = (steps(engine), weights(engine), outputs(engine))
     return found
 
 
@@ -76,7 +76,7 @@ def report(results, case, rank=0):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_steps_are_those_of_the_torch_engine(results, expected, case):
-    metrics, trained, seen = expected[case.role, case.lora]
+    metrics, trained, seen = expected[case.role, str(case.lora)]
     for rank in range(case.world_size):
         for ours, theirs in zip(report(results, case, rank)["metrics"], metrics, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4, abs=1e-6)
