@@ -72,7 +72,7 @@ def should_stop(step, metrics):
 MODEL = {"new": {"hidden_size": 32, "num_layers": 1, "num_heads": 2, "context": 64, "tokenizer": {"type": "words"}}}
 ENDLESS = 1_000_000
 ON_RAY = {"max_restarts": 1000, "workers": {"rollout": {"num": 2}}}
-LONGEST_PAUSE_S = 12.0
+LONGEST_PAUSE_S = 5.0
 DISTURBED = ("time", "run/restarts", "rollout/reissued", "logprob", "rollout/logprob")
 """Figures that tell of the disturbance itself, and log-probs, whose last bit depends on the company of a prompt."""
 
