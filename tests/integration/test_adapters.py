@@ -51,7 +51,9 @@ def test_a_run_with_adapters_writes_what_it_trained(method: str, kind: str, star
     merged = head.from_pretrained(run.model)
     assert not hasattr(merged.config, "quantization_config")
     before = weights_of(start / "sft" / "model")
-    assert any(not torch.equal(tensor, before[name]) for name, tensor in weights_of(run.model).items() if name in before)
+    assert any(
+        not torch.equal(tensor, before[name]) for name, tensor in weights_of(run.model).items() if name in before
+    )
     if method in SAMPLING:  # what samples holds what is trained: four bits, too, from the first step on
         assert all(row["rollout/logprob_gap_max"] < 1e-4 for row in run.metrics)
     if method != "reward" and kind == "lora":

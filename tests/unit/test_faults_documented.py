@@ -15,6 +15,12 @@ _ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILIN
 _TEST = re.compile(r"`([\w./-]+\.py)::(\w+)`")
 
 
+OF_ROW_24 = (
+    "`tests/unit/runtime/test_run_lock.py::test_a_second_run_is_told_who_has_the_folder`, "
+    "`tests/unit/runtime/test_run_lock.py::test_a_lock_ends_with_its_process`"
+)
+
+
 def faults(page: str) -> list[tuple[int, list[tuple[str, str]]]]:
     """The number of each row, and the tests it names."""
     return [(int(number), _TEST.findall(shown_by)) for number, _, _, shown_by in _ROW.findall(page)]
@@ -61,12 +67,7 @@ def test_every_fault_has_a_row_and_every_test_is_there(page: str) -> None:
             "tests/unit/data/test_file.py::",
             "row 13: no ",
         ),
-        (
-            "`tests/unit/runtime/test_run_lock.py::test_a_second_run_is_told_who_has_the_folder`, "
-            "`tests/unit/runtime/test_run_lock.py::test_a_lock_ends_with_its_process`",
-            "two tests",
-            "row 24 names no test",
-        ),
+        (OF_ROW_24, "two tests", "row 24 names no test"),
     ],
 )
 def test_what_is_missing_is_noticed(page: str, old: str, new: str, problem: str) -> None:
