@@ -57,10 +57,10 @@ def require_stage_names(
 ) -> None:
     """A stage's setting, changed from outside, must say of which stage where there are several."""
     stages = [str(name) for name in table_at(data, "stages")]
-    known = [*stages, *run_keys, "defaults", "variables"]
+    known, variables = [*stages, *run_keys, "defaults", "variables"], table_at(data, "variables")
     for key in overrides if stages else ():
         first, dot, _ = key.partition(".")
-        if first in known:
+        if first in known or key in variables:
             continue
         if first in stage_keys:
             raise ConfigError(

@@ -267,6 +267,11 @@ def test_override_of_a_pipeline_without_a_stage_says_which() -> None:
     assert "ppo.algorithm.kl_coef=" in message
 
 
+def test_a_pipelines_variable_may_have_the_name_of_a_stages_setting() -> None:
+    recipe = load_recipe(PIPELINE | {"variables": {"algorithm": None}, "name": "with-${algorithm}"}, {"algorithm": "x"})
+    assert recipe.name == "with-x"
+
+
 def test_override_through_a_value_is_refused() -> None:
     assert "seed" in refusal(SFT, {"seed.x": 1})
     assert "optimizer.lrr: unknown key" in refusal(SFT, {"optimizer.lrr": 1})
