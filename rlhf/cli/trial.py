@@ -67,12 +67,15 @@ def find_judge(kind: Kind, part: str, words: Iterable[str] | None, plugin_files:
     files = [*(plugin_files or ()), *([part] if _is_file(part) else ())]
     plugins = load_plugins(PluginSettings(paths=tuple(files)))
     _require_files(plugins, files)
+    broken = tuple(info.name for info in plugins.infos if info.error)
+    if broken:  # or the process of a stranger's reward would refuse to start
+        plugins = load_plugins(PluginSettings(paths=tuple(files), disable=broken))
     options: dict[str, Any] = apply_overrides({}, dict(parse_override(word) for word in words or ()))
     name = part
     if _is_file(part):
         name = part.partition(".py:")[2] or _only_one(kind, part, plugins.infos[-1].parts)
         if f"{kind} {name}" not in plugins.infos[-1].parts:  # a plain function, which is a reward once it is named
-            plugins = load_plugins(PluginSettings(paths=(*files[:-1], f"{part}:{name}")))
+            plugins = load_plugins(PluginSettings(paths=(*files[:-1], f"{part}:{name}"), disable=broken))
     entry = plugins.registry.get(kind, name)
     judge = build_judge(plugins.registry, entry, options)
     return _apart(judge, name, options, plugins) if kind == "reward" else judge

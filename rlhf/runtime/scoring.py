@@ -209,11 +209,10 @@ class Monitor:
         self._graders = [parts.grader(name) for name in names]
 
     def metrics(self, rollouts: Sequence[Rollout]) -> Metrics:
-        """Mean score of each axis, `gold/AXIS`; failed grades are left out."""
-        figures: Metrics = {}
+        """Mean score of each axis, `gold/AXIS`, over all its graders; failed grades are left out."""
+        scores: dict[str, list[float]] = {}
         for grader in self._graders:
             mine = [r for r in rollouts if r.prompt.metadata.get("axis", grader.axis) == grader.axis]
-            scores = [grade.score for grade in grader.grade(mine) if grade.score is not None]
-            if scores:
-                figures[f"gold/{grader.axis}"] = sum(scores) / len(scores)
-        return figures
+            graded = [grade.score for grade in grader.grade(mine) if grade.score is not None]
+            scores.setdefault(grader.axis, []).extend(graded)
+        return {f"gold/{axis}": sum(graded) / len(graded) for axis, graded in scores.items() if graded}

@@ -25,6 +25,7 @@ from rlhf import PartConfig, hookspecs
 from rlhf.errors import PluginError, UserError, nearest
 from rlhf.plugins import BUILT_INS, ENTRY_POINT_GROUP, PluginInfo, Plugins, PluginSettings, load_plugins
 from rlhf.registry import Entry
+from rlhf.runtime.environment import prepare_environment
 from rlhf.testing.building import build_judge
 from rlhf.testing.checks import answers_of, part_findings
 from rlhf.testing.findings import Check, Finding, Skipped, fail, run_checks
@@ -123,6 +124,7 @@ def _label(entry: Entry) -> str:
 
 def _check_loading(request: Request, reporter: Reporter) -> bool:
     """Whether it loads. Its module is imported before the built-in ones, so that what it loads is seen as its own."""
+    prepare_environment()  # a run does it before any plugin is loaded
     settings = Settings()
     loaded: list[Plugins] = []
     loading: list[Check] = [("loads", partial(_loads, request, loaded))]

@@ -96,6 +96,22 @@ def test_reward_is_tried_on_pairs(here: Path, capfd: pytest.CaptureFixture[str])
     assert len(lines) == 8
 
 
+def test_a_broken_package_does_not_keep_a_reward_from_being_tried(
+    here: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, real_entry_points: None
+) -> None:
+    info = here / "site" / "acme-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[rlhf]\nacme = acme\n")
+    (here / "site" / "acme.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(here / "site")
+    monkeypatch.setenv("PYTHONPATH", str(here / "site"), prepend=":")  # for the reward's own process
+    assert run_command(["reward", "test", "mine.py:letters", "--data", "pairs.jsonl"]) == 0
+    out, err = capfd.readouterr()
+    assert "4 of 4 completions scored" in out
+    assert err.startswith("not loaded: plugin 'acme' (package acme 1.0): ")
+
+
 def test_reward_with_parts_and_errors_as_json(here: Path, capfd: pytest.CaptureFixture[str]) -> None:
     argv = ("reward", "test", "parted", "--data", "rows.jsonl", "--plugin", "mine.py", "--json")
     report = json.loads(said(capfd, *argv))

@@ -136,6 +136,11 @@ def test_a_monitor_asks_each_grader_about_the_prompts_of_its_axis_and_leaves_fai
     assert monitor.metrics(given) == {"gold/helpful": pytest.approx(1.75 / 3), "gold/honest": 0.5}
 
 
+def test_graders_of_one_axis_are_averaged(plugins: Plugins) -> None:
+    monitor = Monitor(["as_told_honest", "as_told_honest"], StageParts(plugins))
+    assert monitor.metrics(rollouts(*"ab", axis=["honest", "honest"], score=[0.25, 0.75])) == {"gold/honest": 0.5}
+
+
 def test_a_monitor_with_nothing_to_judge_has_no_figure(plugins: Plugins) -> None:
     monitor = Monitor(["as_told_honest"], StageParts(plugins))
     assert monitor.metrics(rollouts("a", axis=["helpful"])) == {}

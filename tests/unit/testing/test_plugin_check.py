@@ -297,10 +297,18 @@ def test_a_folder_that_is_no_plugin_is_refused(package: Callable[..., Path], pro
 # --- the package that `rlhf plugins new` makes -----------------------------------------------------------------------
 
 
+SET_BY_A_RUN = (
+    "DISABLE_SAFETENSORS_CONVERSION", "DS_ACCELERATOR", "GOMP_SPINCOUNT", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO",
+    "RAY_CHDIR_TO_TRIAL_DIR", "RAY_USAGE_STATS_ENABLED", "TOKENIZERS_PARALLELISM",
+)  # fmt: skip
+
+
 def run(*argv: str, cwd: Path, path: Path | None = None) -> subprocess.CompletedProcess[str]:
     repo = Path(__file__).resolve().parents[3]
     places = [str(place) for place in (path, repo) if place is not None]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    own = {"PYTHONPATH": os.pathsep.join(places), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    # What rlhf itself sets is here already, and an author's shell has none of it.
+    environment = {name: value for name, value in os.environ.items() if name not in SET_BY_A_RUN} | own
     return subprocess.run(
         [sys.executable, *argv], cwd=cwd, env=environment, capture_output=True, text=True, check=False
     )
