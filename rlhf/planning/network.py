@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from rlhf.config import LoraConfig
+from rlhf.config.model_files import why_not_loaded
 from rlhf.errors import ConfigError
 
 SCALAR = "scalar"
@@ -93,9 +94,8 @@ def read_config(path: str, revision: str | None = None) -> Any:
 
     try:
         return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        text = str(error).strip().splitlines()
-        reason = text[0] if text else type(error).__name__
+    except Exception as error:
+        reason = why_not_loaded(error)
         raise ConfigError(f"model: the configuration of {path!r} cannot be read: {reason}") from error
 
 

@@ -12,6 +12,8 @@ from rlhf.rewards.asking import AskedReward
 from rlhf.types import Rollout, Score
 
 FOLDER_NAME = "failed_rewards"
+NOT_ASKED = "not asked: the run ends by a failure before it"
+"""The error of a completion that was left unjudged, where the first failure ends the run and each costs a time-out."""
 _WINDOW = 256
 _ENOUGH = 32
 """Completions before which a rate says nothing."""
@@ -37,11 +39,13 @@ class Failures:
             self._count(part, rows, failed)
             if not failed:
                 continue
+            asked = [row for row in rows if judged[row][part.name].error != NOT_ASKED]
+            failed = [row for row in failed if row in set(asked)]
             first = failed[0]
             kept = self._kept(part.name, rollouts[first], judged[first][part.name])
             error = f"(prompt {rollouts[first].prompt.id!r}): {judged[first][part.name].error}{kept}"
             if part.config.on_error == "raise":
-                share = f"{len(failed)} of {len(rows)} completions"
+                share = f"{len(failed)} of {len(asked)} completions"
                 raise RewardError(f"{self._what} {part.name!r} failed on {share}, first {error}")
             self._break(part, error)
             if part.config.on_error == "drop":

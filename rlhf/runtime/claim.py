@@ -28,7 +28,10 @@ def claimed(folder: Path, recipe: Recipe, note: Callable[[str], None], *, resume
     with locked(folder):
         lines = _require_own(folder, recipe, strict=strict) if resume else []
         if not resume and any(path.name != LOCK_NAME for path in folder.iterdir()):
-            raise ConfigError(f"run folder {folder} exists; continue it with --resume, or give another with --out DIR")
+            raise ConfigError(
+                f"run folder {folder} exists; continue it with --resume, or give another with --out DIR (from Python: "
+                "resume=True, out=DIR)"
+            )
         kept, notes = keep_plugin_files(recipe, folder)
         write_whole(folder / RECIPE_NAME, kept.as_yaml())
         for text in [*lines, *notes]:

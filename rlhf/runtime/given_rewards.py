@@ -26,6 +26,8 @@ def with_rewards(recipe: Recipe, rewards: Sequence[GivenReward]) -> tuple[Recipe
 
     A function that lives in a file travels by that file. Any other can be called in this process only.
     """
+    if isinstance(rewards, str) or not isinstance(rewards, Sequence):
+        raise ConfigError(f"rewards: a list is needed, as in rewards=[my_function], given {type(rewards).__name__}")
     tables = [_table(reward) for reward in rewards]
     given = zip(tables, rewards, strict=True)
     functions = ((table, reward.get("type") if isinstance(reward, Mapping) else reward) for table, reward in given)

@@ -18,6 +18,7 @@ from rlhf.config import PartConfig, RewardPart
 from rlhf.config.secrets import masked
 from rlhf.errors import PluginError, RunError
 from rlhf.plugins import PluginSettings, compare_fingerprints
+from rlhf.rewards.failures import NOT_ASKED
 from rlhf.runtime.reward_wire import event_from_bytes, rollouts_as_bytes
 from rlhf.types import Rollout, Score
 
@@ -122,12 +123,16 @@ class RewardProcess:
             scores[row] = Score(error=f"its process {how}")
         return self._unjudged(rows, scores, f"its process {how}")
 
-    @staticmethod
-    def _unjudged(rows: list[int], scores: dict[int, Score], why: str) -> list[int]:
-        """The rows to ask anew. Where none was judged it would go the same way again, so they are errors."""
+    def _unjudged(self, rows: list[int], scores: dict[int, Score], why: str) -> list[int]:
+        """The rows to ask anew. Where none was judged it would go the same way again, so they are errors; where a
+        failure ends the run nobody waits for the rest, each of which may take its time, too.
+        """
         left = [row for row in rows if row not in scores]
         if len(left) == len(rows):
             scores |= {row: Score(error=why) for row in left}
+            return []
+        if self._setup.part.on_error == "raise":
+            scores |= {row: Score(error=NOT_ASKED) for row in left}
             return []
         return left
 

@@ -235,7 +235,7 @@ def test_a_run_goes_on_on_an_empty_machine(whole: Path, tmp_path: Path, capsys: 
     capsys.readouterr()
     again = rlhf.train(failing, out=tmp_path / "elsewhere", resume=True)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith(f"fetching step-4 from file://{tmp_path}/bucket/tiny/sft")
+    assert lines[1].startswith(f"fetching step-4 from file://{tmp_path}/bucket/tiny/sft")
     assert "[sft] 6 steps, resumed after step 4" in lines
     assert_same_weights(again.model, whole / "model")
     assert lines_of(again.folder) == lines_of(whole)

@@ -113,7 +113,7 @@ def test_a_trained_seed_is_graded_again_to_the_same_figures(out: Path) -> None:
 
 def test_a_folder_of_another_comparison_is_refused(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare.main(["--seeds", "1", "--out", str(out), "--runtime", "inline"]) == 2
-    message = capsys.readouterr().err
+    message = capsys.readouterr().err.splitlines()[-1]
     assert message.startswith("error: ")
     assert "recipe differs" in message
 

@@ -80,6 +80,8 @@ def test_a_reward_that_lacks_its_model_is_refused() -> None:
 def test_what_is_no_reward_is_refused() -> None:
     with pytest.raises(ConfigError, match="rewards: a function, a name or a table is needed, given int"):
         prepare(recipe(), rewards=[3])  # type: ignore[list-item]
+    with pytest.raises(ConfigError, match=r"rewards: a list is needed, as in rewards=\[my_function\], given function"):
+        prepare(recipe(), rewards=lambda completions: [0.0])  # type: ignore[arg-type]
 
 
 def test_rewards_is_another_word_for_reward(tmp_path: Path) -> None:

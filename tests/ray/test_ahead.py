@@ -81,7 +81,9 @@ def slow(folder: Path, **options: str) -> Recipe:
     }
 
 
-@pytest.mark.parametrize("changes", [{}, {"rollout.stream": True}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"rollout.stream": True}] if os.environ.get("RLHF_TEST_EVERY_METHOD") else [{}]
+)
 def test_samples_drawn_ahead_are_those_of_one_process(
     ray_up: None, start: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -36,6 +36,8 @@ def scraped() -> str:
         return text
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="30 s; with RLHF_TEST_EVERY_METHOD=1")
 def test_figures_of_a_run_stand_beside_those_of_ray(ray_up: None, tmp_path: Path) -> None:
     recipe = single(SFT, "ray", name="mine", trackers=["prometheus"])
     run = rlhf.train(recipe, out=tmp_path / "mine")

@@ -23,6 +23,7 @@ from tests.tiny_runs import GRPO, SFT, assert_same_weights, single
 from tests.unit.engines.families import write_model, write_tokenizer
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+EVERY = pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="with RLHF_TEST_EVERY_METHOD=1")
 
 # An engine that does to itself what befalls engines, once among all that share a folder of marks.
 BEFALLEN = """
@@ -159,7 +160,7 @@ def test_samples_do_not_depend_on_the_number_of_engines(make: Any) -> None:
     ("fate", "timeout", "said"),
     [
         ("SIGKILL", 60.0, "died: its process ended without a word: killed, out of memory"),
-        ("SIGSTOP", 4.0, "hangs: no answer in 4 s (rollout.timeout)"),
+        pytest.param("SIGSTOP", 4.0, "hangs: no answer in 4 s (rollout.timeout)", marks=EVERY),
     ],
 )
 def test_prompts_of_a_lost_engine_are_answered_by_the_other(
@@ -192,9 +193,6 @@ def _is_gone(pid: int, seconds: float = 20.0) -> bool:
             return True
         time.sleep(0.1)
     return False
-
-
-EVERY = pytest.mark.skipif(not os.environ.get("RLHF_TEST_EVERY_METHOD"), reason="with RLHF_TEST_EVERY_METHOD=1")
 
 
 @pytest.mark.parametrize(

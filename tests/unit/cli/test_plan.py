@@ -166,7 +166,7 @@ def test_devices_are_counted_and_sized(plan: Callable[..., tuple[int, str, str]]
 
 def test_a_run_that_cannot_fit_is_refused_before_it_starts(tmp_path: Path) -> None:
     recipe = pipeline()
-    recipe["stages"]["sft"]["model"] = {"new": MODEL | {"hidden_size": 16384, "num_heads": 128, "num_layers": 200}}
+    recipe["stages"]["sft"]["model"] = {"new": MODEL | {"mlp_size": 10**11}}
     with pytest.raises(ResourceError, match=r"^stage sft: [\d,.]+ GB needed to .*, this machine has "):
         rlhf.train(recipe, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()

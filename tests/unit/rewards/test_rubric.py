@@ -14,7 +14,7 @@ import torch
 from rlhf.config import RewardPart
 from rlhf.errors import ConfigError, RewardError, WorkerDied
 from rlhf.rewards.asking import AskedReward
-from rlhf.rewards.failures import Failures
+from rlhf.rewards.failures import NOT_ASKED, Failures
 from rlhf.rewards.function import FunctionReward
 from rlhf.rewards.rubric import Rubric
 from rlhf.types import Completion, Prompt, Rollout, Score
@@ -131,6 +131,12 @@ def test_a_failure_stops_the_run_with_its_own_words(answer: Callable[[list[str]]
         Rubric([part(answer)]).score(rollouts())
     assert str(caught.value).startswith("reward 'mine' failed on ")
     assert words in str(caught.value)
+
+
+def test_completions_it_was_not_asked_about_are_not_counted_as_failed() -> None:
+    answers = [Score(error=NOT_ASKED), Score(error="took longer than 1 s"), Score(error=NOT_ASKED)]
+    with pytest.raises(RewardError, match=r"^reward 'mine' failed on 1 of 1 completions, first .*took longer than 1 s"):
+        Rubric([part(lambda _: answers)]).score(rollouts())
 
 
 def test_a_failed_rollout_is_dropped_where_the_recipe_says_so_and_counted() -> None:

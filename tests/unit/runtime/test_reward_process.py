@@ -12,6 +12,7 @@ import pytest
 from rlhf.config import RewardPart
 from rlhf.errors import ConfigError, PluginError, RunError
 from rlhf.plugins import PluginSettings, load_plugins
+from rlhf.rewards.failures import NOT_ASKED
 from rlhf.runtime.reward_pool import RewardPool
 from rlhf.runtime.reward_process import HostSetup, RewardProcess
 from rlhf.types import Completion, Message, Prompt, Rollout
@@ -81,9 +82,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def setup_of(file: Path, name: str, **settings: float) -> HostSetup:
+def setup_of(file: Path, name: str, **settings: object) -> HostSetup:
     plugins = PluginSettings(paths=(f"{file}:{name}",))
-    part = RewardPart.model_validate({"type": name, "timeout": 1.0, "memory": 1.0, **settings})
+    part = RewardPart.model_validate({"type": name, "timeout": 1.0, "memory": 1.0, "on_error": "drop", **settings})
     known = load_plugins(plugins).fingerprints(guests_only=True)
     return HostSetup(part=part, where="reward", plugins=plugins, fingerprints=known)
 
@@ -92,7 +93,7 @@ def setup_of(file: Path, name: str, **settings: float) -> HostSetup:
 def started(file: Path) -> Iterator[Callable[..., RewardProcess]]:
     processes = []
 
-    def start(name: str, **settings: float) -> RewardProcess:
+    def start(name: str, **settings: object) -> RewardProcess:
         processes.append(RewardProcess(setup_of(file, name, **settings)))
         return processes[-1]
 
@@ -125,6 +126,20 @@ def test_a_row_that_takes_its_process_along_is_one_row(
     assert [score.value for score in scores] == [1.0, None, 1.0, 1.0]
     assert scores[1].error == error
     assert [score.value for score in process([rollout("later")])] == [1.0]
+
+
+@pytest.mark.parametrize(("text", "error"), [("hang", "took longer than 1 s"), ("exit", "its process ended with exit")])
+def test_where_a_failure_ends_the_run_the_rest_is_not_waited_for(
+    started: Callable[..., RewardProcess], text: str, error: str
+) -> None:
+    process = started("of_row", on_error="raise")
+    process([rollout("a")])  # it is there
+    began = time.monotonic()
+    scores = process([rollout(t, n) for n, t in enumerate(("a", *[text] * 100))])
+    assert time.monotonic() - began < 20
+    assert scores[0].value == 1.0
+    assert str(scores[1].error).startswith(error)
+    assert {score.error for score in scores[2:]} == {NOT_ASKED}
 
 
 def test_a_batch_that_takes_its_process_along_is_all_its_rows(started: Callable[..., RewardProcess]) -> None:
