@@ -46,6 +46,8 @@ def test_a_run_on_ray_goes_on_after_a_signal(
     assert error_of(errors).startswith(f"interrupted: stopped after step 2 of stage {name!r}; saved in "), errors
     assert "Traceback" not in errors
     assert run.left_behind() == {}
-    rlhf.train(changed(recipe, {"runtime": {"type": "inline"}}), out=tmp_path / "run", resume=True)
+    again = WatchedRun(changed(recipe, {"runtime": {"type": "inline", "threads": 1}}), tmp_path, "--resume")
+    exit_code, errors = again.finish(150)
+    assert exit_code == 0, errors
     assert_same_weights(whole.model, tmp_path / "run" / "model")
     assert lines_of(tmp_path / "run") == lines_of(whole.folder)
